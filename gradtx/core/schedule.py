@@ -1,0 +1,104 @@
+"""Schedules: values that map a step count to a number.
+
+Wherever a hyperparameter can be a float it can be a schedule. `@schedule` makes one from a constructor whose body
+returns `count -> value`; arithmetic between schedules and numbers gives schedules, so a formula may write `1 - b1`
+whether `b1` is a number or a schedule.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.value import Value, constructor_of, show
+
+__all__ = ["Schedule", "as_schedule", "schedule"]
+
+P = ParamSpec("P")
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+
+
+class Schedule(Value):
+    """A function of the step count, made by a constructor that `@schedule` decorates. Counts start at 0."""
+
+    __slots__ = ()
+
+    def __call__(self, count: Any) -> jax.Array:
+        """The value at step `count` (a number or an array of any shape), inside or outside `jit`."""
+        function = self._once("function", lambda: self._result(self._rounded))
+        return jnp.asarray(function(jnp.asarray(count)))
+
+    def __add__(self, other: Any) -> "Schedule":
+        return _arithmetic(self, "+", other)
+
+    def __radd__(self, other: Any) -> "Schedule":
+        return _arithmetic(other, "+", self)
+
+    def __sub__(self, other: Any) -> "Schedule":
+        return _arithmetic(self, "-", other)
+
+    def __rsub__(self, other: Any) -> "Schedule":
+        return _arithmetic(other, "-", self)
+
+    def __mul__(self, other: Any) -> "Schedule":
+        return _arithmetic(self, "*", other)
+
+    def __rmul__(self, other: Any) -> "Schedule":
+        return _arithmetic(other, "*", self)
+
+    def __truediv__(self, other: Any) -> "Schedule":
+        return _arithmetic(self, "/", other)
+
+    def __rtruediv__(self, other: Any) -> "Schedule":
+        return _arithmetic(other, "/", self)
+
+    def __neg__(self) -> "Schedule":
+        return _arithmetic(-1.0, "*", self)
+
+    __array_ufunc__ = None  # NumPy numbers on the left shall ask us, not look for an array here
+
+    def __repr__(self) -> str:
+        if self.constructor is _arithmetic:
+            left, sign, right = self.arguments.values()
+            return f"({left!r} {sign} {right!r})"
+        if self.constructor is _function:
+            return show(self.arguments["function"])
+        return super().__repr__()
+
+
+def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Schedule]:
+    """Decorate a constructor whose body returns `count -> value`; calling it then gives a `Schedule`.
+
+    `count` reaches the function as an array; write it with `jnp`, without branching on it, and it works for one
+    count and for an array of counts (to be drawn), in and out of `jit`.
+
+    >>> import jax.numpy as jnp, gradtx
+    >>> @gradtx.schedule
+    ... def halving(init_value: float, every: int):
+    ...     return lambda count: init_value * 0.5 ** (count // every)
+    >>> halving(1.0, every=10)
+    halving(init_value=1.0, every=10)
+    >>> float(halving(1.0, every=10)(25))
+    0.25
+    """
+    return constructor_of(Schedule, body, as_schedule=lambda function: as_schedule(function))
+
+
+@schedule
+def _arithmetic(left: Any, sign: str, right: Any) -> Callable[[jax.Array], Any]:
+    def at(x: Any, count: jax.Array) -> Any:
+        return x(count) if isinstance(x, Schedule) else x
+
+    return lambda count: _OPERATORS[sign](at(left, count), at(right, count))
+
+
+@schedule
+def _function(function: Any) -> Callable[[jax.Array], Any]:
+    return function
+
+
+def as_schedule(function: Callable[[jax.Array], Any]) -> Schedule:
+    """A schedule from any function of the count; a schedule is returned as it is."""
+    return function if isinstance(function, Schedule) else _function(function)

@@ -1,0 +1,227 @@
+"""One way to choose leaves, and the transformations that treat leaves differently.
+
+Leaves are chosen by
+
+    a pattern      "*/bias" (glob) or re.compile("bias|scale$") (searched), matched against the path "encoder/0/bias"
+    a predicate    f(path, leaf) -> bool (or a label)
+    a tree         booleans (or labels) in the structure of the parameters or a prefix of it;
+                   a function f(params) that returns such a tree, as Optax has it
+
+A leaf that is left out is None for the transformation inside: it has no state there and passes through.
+"""
+
+import fnmatch
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.core.combine import set_to_zero
+from gradtx.core.transformation import GradientTransformation, initialize, run, transformation
+from gradtx.core.tree import LeafError, map_with_path
+
+__all__ = ["freeze", "masked", "multi_transform", "partition", "select"]
+
+Tree = Any
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _matches(pattern: str | re.Pattern[str], path: str) -> bool:
+    return fnmatch.fnmatchcase(path, pattern) if isinstance(pattern, str) else bool(pattern.search(path))
+
+
+def _is_function(where: Any) -> bool:
+    """A function, and not a pytree that happens to be callable (an Equinox module of booleans)."""
+    return callable(where) and jax.tree_util.all_leaves([where])
+
+
+def _arity(f: Any) -> int:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
+def select(where: Any, tree: Tree) -> Tree:
+    """The tree of answers of a selection: booleans (or labels) with the structure of `tree`, None leaves included.
+
+    Args:
+      where: a pattern, a predicate, or a tree; see the module's docstring.
+      tree: the parameters (or updates) to choose from.
+
+    Raises:
+      ValueError: a pattern that matches no leaf.
+      LeafError: a tree of answers that is not a prefix of `tree`.
+    """
+    if isinstance(where, (str, re.Pattern)):
+        answers = map_with_path(lambda path, _: _matches(where, path), tree)
+        if not any(jax.tree.leaves(answers)):
+            raise ValueError(f"the pattern {_written(where)} matches no leaf; the leaves are {_paths(tree)}")
+        return answers
+    if _is_function(where):
+        if _arity(where) == 2:
+            return map_with_path(where, tree)
+        return select(where(tree), tree)
+    try:
+        spread = jax.tree.map(
+            lambda answer, below: jax.tree.map(lambda _: answer, below, is_leaf=_is_none), where, tree, is_leaf=_is_none
+        )
+    except (ValueError, TypeError) as error:
+        raise LeafError(f"the tree of masks or labels does not fit the parameters: {error}") from error
+    return spread
+
+
+def _written(pattern: Any) -> str:
+    return repr(pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
+
+
+def _paths(tree: Tree) -> str:
+    paths: list[str] = []
+    map_with_path(lambda path, _: paths.append(path), tree)
+    return ", ".join(map(repr, paths[:8])) + (", …" if len(paths) > 8 else "")
+
+
+def _keep(answers: Tree, tree: Tree, wanted: Any) -> Tree:
+    """`tree` with None where the answer is another one."""
+    if tree is None:
+        return None
+    return jax.tree.map(lambda x, answer: x if answer == wanted else None, tree, answers, is_leaf=_is_none)
+
+
+def _booleans(where: Any, tree: Tree) -> Tree:
+    def check(path: str, answer: Any) -> Any:
+        if answer is not None and not isinstance(answer, (bool, np.bool_)) and getattr(answer, "dtype", None) != bool:
+            raise LeafError(f"leaf '{path}': a mask holds booleans, got {answer!r}")
+        return None if answer is None else bool(answer)
+
+    return map_with_path(check, select(where, tree))
+
+
+@transformation
+def masked(inner: GradientTransformation, mask: Any) -> Any:
+    """Apply a transformation to the chosen leaves; the others pass through unchanged (use `freeze` to hold them).
+
+    Args:
+      inner: the transformation.
+      mask: which leaves: a pattern ("*/kernel"), a predicate `(path, leaf) -> bool`, a tree of booleans or a function
+        of the parameters that returns one.
+
+    Raises:
+      ValueError: a pattern that matches nothing.
+      LeafError: a tree of booleans that does not fit the parameters, or does not hold booleans.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
+    >>> tx = gradtx.masked(gradtx.scale(10.0), "kernel")
+    >>> tx.update(params, tx.init(params))[0]
+    {'bias': Array([1., 1.], dtype=float32), 'kernel': Array([10., 10.], dtype=float32)}
+    """
+
+    def init(params: Tree) -> Tree:
+        return initialize(inner, _keep(_booleans(mask, params), params, True))
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
+        answers = _booleans(mask, updates if params is None else params)
+        chosen, state = run(inner, _keep(answers, updates, True), state, _keep(answers, params, True), extra_args)
+        return _merge(answers, updates, {True: chosen}), state
+
+    return init, update
+
+
+def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
+    """For each leaf the result that belongs to its answer; the update itself where there is none."""
+    structure = jax.tree.structure(updates, is_leaf=_is_none)
+    flat = {answer: structure.flatten_up_to(result) for answer, result in results.items()}
+    columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=_is_none), strict=True)
+    return structure.unflatten([flat[a][i] if a in flat else u for i, (a, u) in enumerate(columns)])
+
+
+@transformation
+def freeze(mask: Any) -> Any:
+    """Hold the chosen leaves: their updates become exactly zero. The others pass through.
+
+    Put it last in a chain. To spare the state of the frozen leaves too, use
+    `partition({"head*": adam(1e-3), "*": set_to_zero()})`.
+
+    Args:
+      mask: which leaves to hold; see `masked`.
+    """
+    return masked(set_to_zero(), mask)
+
+
+@transformation
+def partition(transforms: Mapping[Any, GradientTransformation], param_labels: Any = None) -> Any:
+    """Different transformations for different leaves.
+
+    Args:
+      transforms: label -> transformation. Without `param_labels` the labels are patterns, and each leaf goes to the
+        first that matches: `partition({"*/bias": sgd(0.1), "*": adamw(1e-3)})`.
+      param_labels: a tree of labels with the structure of the parameters or a prefix of it, a function of the
+        parameters that returns one, or a predicate `(path, leaf) -> label`.
+
+    Returns:
+      A transformation whose state is a dict, label -> state.
+
+    Raises:
+      ValueError: a leaf that no pattern matches or whose label has no transformation; a transformation that gets no
+        leaf. The leaf is named.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
+    >>> tx = gradtx.partition({"bias": gradtx.scale(2.0), "*": gradtx.set_to_zero()})
+    >>> tx.update(params, tx.init(params))[0]
+    {'bias': Array([2., 2.], dtype=float32), 'kernel': Array([0., 0.], dtype=float32)}
+    """
+    names = {label: _label_name(label) for label in transforms}
+
+    def labels_of(params: Tree) -> Tree:
+        if param_labels is None:
+            labels = map_with_path(lambda path, _: next((p for p in transforms if _matches(p, path)), None), params)
+        else:
+            labels = select(param_labels, params)
+
+        def check(path: str, label: Any) -> Any:
+            if label not in transforms:
+                if param_labels is None:
+                    raise ValueError(f"partition: no pattern matches leaf '{path}'; end with '*' for the rest")
+                raise ValueError(
+                    f"partition: leaf '{path}' has the label {label!r}, which has no transformation; "
+                    f"there are {', '.join(map(repr, transforms))}"
+                )
+            return label
+
+        labels = map_with_path(check, labels)
+        used = jax.tree.leaves(labels)
+        for label in transforms:
+            if label not in used:
+                raise ValueError(f"partition: {_written(label)} gets no leaf; the leaves are {_paths(params)}")
+        return labels
+
+    def init(params: Tree) -> Tree:
+        labels = labels_of(params)
+        return {names[label]: initialize(tx, _keep(labels, params, label)) for label, tx in transforms.items()}
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
+        labels = labels_of(updates if params is None else params)
+        results, states = {}, {}
+        for label, tx in transforms.items():
+            mine, my_params = _keep(labels, updates, label), _keep(labels, params, label)
+            results[label], states[names[label]] = run(tx, mine, state[names[label]], my_params, extra_args)
+        return _merge(labels, updates, results), states
+
+    return init, update
+
+
+def _label_name(label: Any) -> Any:
+    return label.pattern if isinstance(label, re.Pattern) else label
+
+
+multi_transform = partition

@@ -1,0 +1,403 @@
+"""A gradient transformation is a pair of pure functions, made by a constructor that `@transformation` decorates.
+
+    init(params) -> state
+    update(updates, state, params=None, **extra_args) -> (updates, state)
+
+The constructor's body is the mathematics. It returns `(init, update)` (an atom), or another transformation (a
+formula). The decorator supplies, once for all transformations, what the mathematics should not have to say: values,
+schedules for any number, fixed state dtypes, extra arguments by name, and errors that say where.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.arguments import numeric
+from gradtx.core.schedule import Schedule, as_schedule
+from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match
+from gradtx.core.value import Value, constructor_of, wrap
+
+__all__ = [
+    "EmptyState",
+    "GradientTransformation",
+    "HyperparamsState",
+    "hyperparams",
+    "increment",
+    "initialize",
+    "is_transformation",
+    "maps_to_real",
+    "run",
+    "transformation",
+]
+
+P = ParamSpec("P")
+Tree = Any
+Functions = tuple[Callable[..., Any], Callable[..., Any]]
+
+# Extra arguments that training loops pass to every optimizer, whether it uses them or not.
+WELL_KNOWN = frozenset({"value", "grad", "value_fn", "key"})
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+class HyperparamsState(NamedTuple):
+    """The state of a transformation whose hyperparameters are recorded: scheduled ones, and every learning rate."""
+
+    count: jax.Array  # int32, steps taken
+    hyperparams: dict[str, jax.Array]  # name -> the value that the last step used (before the first: will use)
+    inner_state: Tree
+
+
+class GradientTransformation(Value):
+    """A transformation of updates: an immutable value, a pytree of its hyperparameters, an `(init, update)` pair.
+
+    `init, update = tx` unpacks it, so that anything written for Optax's pairs takes it as it is. Made by the
+    constructors of this library, by those that you decorate with `@transformation`, or from two functions:
+    `GradientTransformation(init, update)`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, init: Callable[..., Any], update: Callable[..., Any]) -> "GradientTransformation":
+        return _pair(init, update)
+
+    def init(self, params: Tree) -> Tree:
+        """The state to start from.
+
+        Args:
+          params: any pytree of arrays; None leaves are left alone. Shapes suffice: works under `jax.eval_shape`.
+
+        Raises:
+          LeafError: a leaf is not an array (an unfiltered model).
+        """
+        with _owner(self):
+            check_arrays(params)
+        return initialize(self, params)
+
+    def update(self, updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
+        """Transform the updates and advance the state.
+
+        Args:
+          updates: gradients, or what an earlier transformation made of them; structure and shapes of `params`.
+          state: from `init` or the previous `update`.
+          params: the current parameters, for transformations that read them (weight decay, trust ratios, …).
+          **extra_args: by name, for transformations that declare them (`value` for a plateau schedule, …).
+            `value`, `grad`, `value_fn` and `key` are always accepted.
+
+        Raises:
+          LeafError: updates and params do not match.
+          TypeError: an extra argument that nothing here takes, or one that is missing.
+          ValueError: `params` is needed and missing, or the state belongs to another transformation.
+        """
+        accepted = self.extra_args
+        unknown = [name for name in extra_args if name not in WELL_KNOWN | accepted and "*" not in accepted]
+        if unknown:
+            raise TypeError(
+                f"{self.name} takes no extra argument {unknown[0]!r}; it takes {', '.join(sorted(WELL_KNOWN | accepted))}"
+            )
+        if params is not None:
+            with _owner(self):
+                check_match(updates, params)
+        try:
+            return run(self, updates, state, params, extra_args)
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            explanation = _foreign_state(self, state, updates if params is None else params)
+            if explanation is None:
+                raise
+            raise ValueError(explanation) from error
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+    @property
+    def formula(self) -> "GradientTransformation":
+        """The composition that this transformation stands for; an atom stands for itself."""
+        body = self._once("formula", lambda: self._result(self.arguments))
+        return body if isinstance(body, GradientTransformation) else self
+
+    def expand(self) -> "GradientTransformation":
+        """The formula with every formula in it expanded, down to atoms and combinators."""
+        if self.formula is not self:
+            return self.formula.expand()
+        return self._make(self.constructor, {name: wrap(_expand(a)) for name, a in self.arguments.items()})
+
+    @property
+    def extra_args(self) -> frozenset[str]:
+        """The extra arguments that `update` makes use of; "*" means any (an Optax transformation that takes all)."""
+
+        def collect() -> frozenset[str]:
+            own = _declared(self._functions[1]).names
+            parts = [self.formula] if self.formula is not self else _transformations_in(self.arguments)
+            # A combinator passes on what it is given: what it takes is what its parts take.
+            return (own - {"*"}).union(*map(_extra_args, parts)) if parts else own
+
+        return self._once("extra_args", collect)  # type: ignore[no-any-return]
+
+    @property
+    def _is_atom(self) -> bool:
+        return self._once(  # type: ignore[no-any-return]
+            "is_atom", lambda: self.formula is self and not _transformations_in(self.arguments)
+        )
+
+    @property
+    def _functions(self) -> Functions:
+        def build() -> Functions:
+            body = self._result(self._rounded)
+            if isinstance(body, GradientTransformation):
+                return body._functions
+            recorded = self._recorded()
+            return _with_hyperparams(self, body[1], recorded) if recorded else body  # type: ignore[no-any-return]
+
+        return self._once("functions", build)  # type: ignore[no-any-return]
+
+    def _recorded(self) -> dict[str, Any]:
+        """The hyperparameters that this atom keeps in its state: those that are schedules or always recorded."""
+        always, kinds = self.constructor.record, self.constructor.kinds  # type: ignore[attr-defined]
+        return {
+            name: argument
+            for name, argument in self._rounded.items()
+            if name in always or (isinstance(argument, Schedule) and name in kinds)
+        }
+
+
+def transformation(body: Callable[P, Any] | None = None, *, real: bool = False, record: tuple[str, ...] = ()) -> Any:
+    """Decorate a constructor whose body returns `(init, update)` or another transformation.
+
+    Args:
+      body: the constructor. Annotate numbers with their kind (`Decay`, `NonNegative`, `Positive`, `Real`): they then
+        take a float, an array or a schedule, and are checked. `init(params)` may be left out (None) by a
+        transformation without state. `update` takes `params` without a default if it needs them, and names the extra
+        arguments that it uses as keyword-only parameters.
+      real: the outgoing updates are real for complex parameters too (|g|, |g|²), so what follows keeps real state.
+      record: hyperparameters whose value in use is kept in the state even if it is constant.
+
+    >>> import gradtx, jax
+    >>> @gradtx.transformation
+    ... def sign_of_sum(decay: gradtx.Decay = 0.9):
+    ...     return gradtx.chain(gradtx.trace(decay), gradtx.scale_by_sign())
+    >>> sign_of_sum(0.5)
+    sign_of_sum(decay=0.5)
+    >>> sign_of_sum(1.5)
+    Traceback (most recent call last):
+      ...
+    ValueError: sign_of_sum: decay must be in [0, 1), got 1.5
+    """
+    if body is None:
+        return lambda body: transformation(body, real=real, record=record)
+    return constructor_of(GradientTransformation, body, as_schedule=as_schedule, real=real, record=record)
+
+
+@transformation
+def _pair(init: Any, update: Any) -> Any:
+    return init, update
+
+
+_pair.__name__ = "GradientTransformation"
+
+
+# Running a transformation, own or foreign (any pair with `init` and `update`)
+
+
+def is_transformation(x: Any) -> bool:
+    """True for our values and for any other library's `(init, update)` pair, such as Optax's."""
+    return callable(getattr(x, "init", None)) and callable(getattr(x, "update", None))
+
+
+def _transformations_in(arguments: Any) -> list[Any]:
+    if is_transformation(arguments):
+        return [arguments]
+    parts = arguments.values() if isinstance(arguments, dict) else arguments
+    return (
+        [tx for part in parts for tx in _transformations_in(part)] if isinstance(arguments, (dict, tuple, list)) else []
+    )
+
+
+def _expand(argument: Any) -> Any:
+    return jax.tree.map(
+        lambda x: x.expand() if isinstance(x, GradientTransformation) else x,
+        argument,
+        is_leaf=lambda x: isinstance(x, Value),
+    )
+
+
+class _Declared(NamedTuple):
+    names: frozenset[str]  # extra arguments; "*" for any
+    required: frozenset[str]  # those without a default
+    needs_params: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def _declared(update: Callable[..., Any]) -> _Declared:
+    """What an update function's signature says of its arguments."""
+    parameters = inspect.signature(update).parameters.values()
+    names = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    required = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+    anything = {"*"} if any(p.kind is p.VAR_KEYWORD for p in parameters) else set()
+    needs = any(p.name == "params" and p.default is p.empty for p in parameters)
+    return _Declared(names | anything, required, needs)
+
+
+def _extra_args(tx: Any) -> frozenset[str]:
+    return tx.extra_args if isinstance(tx, GradientTransformation) else _declared(tx.update).names
+
+
+def initialize(tx: Any, params: Tree) -> Tree:
+    """`tx.init` as combinators call it: without the checks that the outermost transformation has already made."""
+    if not isinstance(tx, GradientTransformation):
+        return tx.init(params)
+    init, _ = tx._functions
+    with _owner(tx):
+        return EmptyState() if init is None else init(params)
+
+
+def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> tuple[Tree, Tree]:
+    """`tx.update` as combinators call it: gives each transformation the extra arguments that it declares.
+
+    The new state gets exactly the dtypes of the old one, so that a step is traced once and donation always aliases.
+    """
+    own = isinstance(tx, GradientTransformation)
+    update = tx._functions[1] if own else tx.update
+    declared = _declared(update)
+    name = tx.name if own else name_of(tx)
+    missing = declared.required - extra_args.keys()
+    if missing:
+        needed = min(missing)
+        raise TypeError(f"{name} needs the extra argument {needed!r}: update(updates, state, params, {needed}=…)")
+    if declared.needs_params and params is None:
+        raise ValueError(f"{name} needs the parameters: update(updates, state, params)")
+    if "*" not in declared.names:
+        extra_args = {key: extra_args[key] for key in declared.names if key in extra_args}
+    with _owner(tx):
+        updates, new_state = update(updates, state, params, **extra_args)
+        return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
+
+
+def name_of(tx: Any) -> str:
+    """The name under which a transformation's state is kept: its constructor's; for Optax's, the function it is from."""
+    if isinstance(tx, GradientTransformation):
+        return tx.name
+    head = getattr(tx.update, "__qualname__", "").split(".<locals>")[0].split(".")[-1]
+    return head if head.isidentifier() and not head.startswith("_") else "transformation"
+
+
+def maps_to_real(tx: Any) -> bool:
+    """Whether the updates that leave this transformation are real whatever comes in."""
+    if not isinstance(tx, GradientTransformation):
+        return False
+    if tx.formula is not tx:
+        return maps_to_real(tx.formula)
+    flag = tx.constructor.real  # type: ignore[attr-defined]
+    return flag(tx) if callable(flag) else flag
+
+
+class _owner:
+    """Adds the transformation's name to a leaf error that has none yet (the innermost one wins)."""
+
+    def __init__(self, tx: Any):
+        self.tx = tx
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, LeafError) and error.owner is None:
+            error.owner = name_of(self.tx)
+
+
+def _foreign_state(tx: GradientTransformation, state: Tree, params: Tree) -> str | None:
+    """After a failure: if the state is not one that `tx` makes, say at which path it differs first."""
+    try:
+        expected = jax.eval_shape(lambda p: initialize(tx, p), params)
+    except Exception:  # the failure was not the state's
+        return None
+    flat = jax.tree_util.tree_flatten_with_path
+    ours = {jax.tree_util.keystr(path): leaf for path, leaf in flat(expected)[0]}
+    given = {jax.tree_util.keystr(path): leaf for path, leaf in flat(state)[0]}
+    for path in [*ours, *given]:
+        if path not in given:
+            return f"{tx.name}: the state is not one of this transformation: it has no {path}"
+        if path not in ours:
+            return f"{tx.name}: the state is not one of this transformation: {path} is not expected"
+        if ours[path].shape != jnp.shape(given[path]):
+            return (
+                f"{tx.name}: the state does not fit the parameters: {path} has shape {jnp.shape(given[path])}, "
+                f"expected {ours[path].shape}"
+            )
+    return None
+
+
+# Scheduled and recorded hyperparameters
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
+    return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
+
+
+def _with_hyperparams(
+    tx: GradientTransformation, plain_update: Callable[..., Any], recorded: dict[str, Any]
+) -> Functions:
+    """Functions that look up the recorded hyperparameters at the current count, use them, and keep them."""
+
+    def functions_at(count: jax.Array) -> tuple[Functions, dict[str, jax.Array]]:
+        values = {name: h(count) if isinstance(h, Schedule) else h for name, h in recorded.items()}
+        return tx._result(tx._rounded | values), {name: jnp.asarray(v, float) for name, v in values.items()}
+
+    def init(params: Tree) -> HyperparamsState:
+        count = jnp.zeros((), jnp.int32)
+        (inner_init, _), values = functions_at(count)
+        return HyperparamsState(count, values, EmptyState() if inner_init is None else inner_init(params))
+
+    def wrapped(updates: Tree, state: HyperparamsState, params: Tree, extra_args: Any) -> tuple[Tree, Tree]:
+        (_, inner_update), values = functions_at(state.count)
+        updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
+        return updates, HyperparamsState(increment(state.count), values, inner_state)
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
+        return wrapped(updates, state, params, extra_args)
+
+    # It takes just the arguments that the wrapped function takes.
+    update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
+    return init, update
+
+
+def hyperparams(state: Tree) -> dict[str, jax.Array]:
+    """The hyperparameters in use, read off any state: the learning rate, and whatever is scheduled.
+
+    Args:
+      state: a state of any transformation, or any pytree that holds one (a flax TrainState).
+
+    Returns:
+      name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
+      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
+    >>> state = tx.init(jnp.ones(3))
+    >>> for _ in range(6):
+    ...     _, state = tx.update(jnp.ones(3), state)
+    >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
+    {'learning_rate': 0.05...}
+    """
+    found: list[tuple[list[str], jax.Array]] = []
+    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, HyperparamsState))
+    for path, node in nodes:
+        if isinstance(node, HyperparamsState):
+            prefix = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+            found += [([*prefix, name], value) for name, value in node.hyperparams.items()]
+            inner = hyperparams(node.inner_state)
+            found += [([*prefix, *name.split("/")], value) for name, value in inner.items()]
+
+    def shortest(path: list[str]) -> str:
+        for start in range(len(path) - 1, 0, -1):
+            if sum(other[start - len(path) :] == path[start:] for other, _ in found) == 1:
+                return "/".join(path[start:])
+        return "/".join(path)
+
+    return {shortest(path): value for path, value in found}

@@ -1,0 +1,254 @@
+"""Leaves: the one place where dtypes, None leaves, shapes and paths are handled, so that the mathematics is not.
+
+A transformation writes `map_leaves(lambda m, g: b * m + (1 - b) * g, state.momentum, updates)`. The leaves arrive in
+float32 or wider, a None leaf (masked out, or not trainable) stays None, and leaves that do not fit together raise an
+error that names the path.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "LeafError",
+    "abs_squared",
+    "as_float32",
+    "cast_like",
+    "check_arrays",
+    "check_match",
+    "full_like",
+    "global_norm",
+    "leaves",
+    "map_leaves",
+    "map_with_path",
+    "norm",
+    "path_string",
+    "real_like",
+    "rms",
+    "saturate",
+    "sqrt",
+    "zeros_like",
+]
+
+Tree = Any
+
+
+class LeafError(ValueError):
+    """A leaf does not fit. The transformation that was at work adds its name on the way out."""
+
+    owner: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {super().__str__()}" if self.owner else super().__str__()
+
+
+# Paths
+
+
+def path_string(path: tuple[Any, ...]) -> str:
+    """`('encoder', 0, 'kernel')` as JAX writes it becomes "encoder/0/kernel", the form that patterns match."""
+    names = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in path]
+    return "/".join(map(str, names)) or "(the only leaf)"
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves, None leaves left out."""
+    return jax.tree.leaves(tree)
+
+
+def map_with_path(f: Callable[..., Any], tree: Tree) -> Tree:
+    """Map `f(path string, leaf)` over the leaves, None leaves included."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: f(path_string(path), leaf), tree, is_leaf=_is_none)
+
+
+def _paths(tree: Tree) -> list[str]:
+    return [path_string(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
+
+
+# Arithmetic on leaves
+
+
+def as_float32(x: Any) -> Any:
+    """Widen bfloat16 and float16 to float32; wider and complex leaves stay as they are."""
+    x = jnp.asarray(x) if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)) else x
+    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32:
+        return x.astype(jnp.float32)
+    return x
+
+
+def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply `f` to corresponding leaves, in float32 or wider; None where any of them is None.
+
+    Raises:
+      LeafError: the trees differ in structure or their leaves in shape; names the first path that does.
+    """
+    flat, structure = jax.tree.flatten(tree, is_leaf=_is_none)
+    columns = [flat, *(_flatten_like(tree, structure, other) for other in rest)]
+    results = []
+    for i, row in enumerate(zip(*columns, strict=True)):
+        if any(x is None for x in row):
+            results.append(None)
+            continue
+        shapes = [np.shape(x) for x in row]
+        if any(shape != shapes[0] for shape in shapes):
+            raise LeafError(f"leaf '{_paths(tree)[i]}': shapes do not match: {' and '.join(map(str, shapes))}")
+        results.append(f(*map(as_float32, row)))
+    return structure.unflatten(results)
+
+
+def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:
+    try:
+        # Not flatten_up_to: it would let a whole subtree stand where a leaf is expected.
+        flat, found = jax.tree.flatten(other, is_leaf=_is_none)
+    except (TypeError, ValueError) as error:
+        raise LeafError(f"the tree cannot be flattened: {error}") from error
+    if found != structure:
+        raise LeafError(_first_difference(tree, other))
+    return flat
+
+
+def _first_difference(tree: Tree, other: Tree) -> str:
+    ours, theirs = _paths(tree), _paths(other)
+    for path in ours:
+        if path not in theirs:
+            return f"leaf '{path}' is missing from the other tree, which has {_some(theirs)}"
+    for path in theirs:
+        if path not in ours:
+            return f"leaf '{path}' is not expected; the tree has {_some(ours)}"
+    containers = f"{jax.tree.structure(tree)} and {jax.tree.structure(other)}"
+    return f"the trees have the same leaves in different containers: {containers}"
+
+
+def _some(paths: list[str]) -> str:
+    return ", ".join(f"'{p}'" for p in paths[:5]) + (f", … ({len(paths)} leaves)" if len(paths) > 5 else "")
+
+
+def check_match(updates: Tree, params: Tree) -> None:
+    """Raise if gradients do not have the structure and shapes of the parameters. Nothing broadcasts silently."""
+
+    def check(update: Any, param: Any) -> None:
+        pass
+
+    map_leaves(check, updates, _none_where(updates, params))
+
+
+def _none_where(updates: Tree, params: Tree) -> Tree:
+    """Parameters with None where the update is None, which is how a filtered gradient says 'not this one'."""
+    try:
+        return jax.tree.map(lambda u, p: None if u is None else p, updates, params, is_leaf=_is_none)
+    except ValueError:
+        return params  # the structures differ: the caller's own comparison tells where
+
+
+def check_arrays(params: Tree) -> None:
+    """Raise unless every leaf is an array, a number or None.
+
+    Raises:
+      LeafError: names the leaf; an unfiltered Equinox model (with functions for leaves) is the usual case.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
+            hint = "filter the model first, e.g. eqx.filter(model, eqx.is_inexact_array)" if callable(leaf) else ""
+            raise LeafError(f"leaf '{path_string(path)}' is {leaf!r}, not an array{'; ' * bool(hint)}{hint}")
+
+
+# Accumulators
+
+
+def _accumulator_dtype(leaf: Any, dtype: Any) -> Any:
+    own = jnp.result_type(leaf)
+    if dtype is None:
+        return jnp.promote_types(own, jnp.float32)
+    return jnp.promote_types(dtype, jnp.complex64) if jnp.issubdtype(own, jnp.complexfloating) else jnp.dtype(dtype)
+
+
+def full_like(params: Tree, value: Any, dtype: Any = None) -> Tree:
+    """Accumulators filled with `value`: the shapes and shardings of `params`, float32 or wider unless `dtype` says."""
+    return jax.tree.map(lambda p: jnp.full_like(p, value, dtype=_accumulator_dtype(p, dtype)), params)
+
+
+def zeros_like(params: Tree, dtype: Any = None) -> Tree:
+    """Accumulators of zeros; see `full_like`."""
+    return full_like(params, 0, dtype)
+
+
+def real_like(params: Tree) -> Tree:
+    """What |·| of these leaves looks like: complex leaves become real, the others are returned untouched."""
+    return jax.tree.map(lambda p: jnp.real(p) if jnp.iscomplexobj(p) else p, params)
+
+
+def cast_like(tree: Tree, like: Tree) -> Tree:
+    """`tree` with exactly the dtypes (weak types removed) of `like`; a None leaf keeps what `like` has there.
+
+    Raises:
+      LeafError: the structures or shapes differ.
+    """
+
+    def cast(new: Any, old: Any) -> Any:
+        if new is None or old is None:
+            return old
+        if not hasattr(old, "dtype") or not hasattr(new, "dtype"):
+            return new if not hasattr(old, "dtype") else jnp.asarray(new, old.dtype)
+        if new.dtype == old.dtype and not getattr(new, "weak_type", False):
+            return new
+        return jnp.asarray(new, old.dtype)
+
+    new, structure = jax.tree.flatten(tree, is_leaf=_is_none)
+    old = _flatten_like(tree, structure, like)
+    return structure.unflatten([cast(n, o) for n, o in zip(new, old, strict=True)])
+
+
+# Numbers that neither overflow nor divide by zero
+
+
+def saturate(x: jax.Array) -> jax.Array:
+    """Bound |x| by a quarter of the root of the largest float, so that one finite spike cannot make a sum of squares
+    infinite for good. Infinite and NaN entries stay what they are, to be seen."""
+    limit = 0.25 * float(jnp.finfo(x.dtype).max) ** 0.5
+    if jnp.iscomplexobj(x):
+        size = jnp.abs(x)
+        return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
+    return jnp.where(jnp.abs(x) < jnp.inf, jnp.clip(x, -limit, limit), x)
+
+
+def abs_squared(x: jax.Array) -> jax.Array:
+    """|x|², real for complex x too, finite for finite x."""
+    x = saturate(x)
+    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+
+
+def sqrt(x: jax.Array) -> jax.Array:
+    """√x with a finite derivative at 0, for gradients through an update: the smallest normal number is added."""
+    return jnp.sqrt(x + float(jnp.finfo(x.dtype).tiny))
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """The 2-norm of one array, in float32 or wider; safe from overflow, with derivative 0 at 0."""
+    return global_norm([x])
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """√mean|x|² of one array; 0 for an empty one."""
+    return norm(x) / max(np.size(x), 1) ** 0.5
+
+
+def global_norm(tree: Tree) -> jax.Array:
+    """√Σ|x|² over all leaves, in float32 or wider.
+
+    Divides by the largest entry before squaring: gradients at 1e30 (or float16 gradients whose norm no float16 can
+    hold) have a finite norm, and the derivative at 0 is 0, not NaN.
+    """
+    sizes = [jnp.abs(as_float32(x)) for x in leaves(tree) if np.size(x)]
+    if not sizes:
+        return jnp.zeros(())
+    largest = jnp.stack([jnp.max(s) for s in sizes]).max()
+    largest = jax.lax.stop_gradient(jnp.where((largest > 0) & (largest < jnp.inf), largest, 1))
+    total = sum(jnp.sum(jnp.square(s / largest)) for s in sizes)
+    return jnp.where(total > 0, largest * jnp.sqrt(jnp.where(total > 0, total, 1)), 0)

@@ -1,0 +1,272 @@
+"""A value is a constructor and its arguments.
+
+`adam(1e-3)` does not build closures. It remembers `adam` and `learning_rate=0.001`, and from that alone follows
+all that a value can do: print itself, compare and hash by content, pickle, be edited with `replace`, and be a pytree
+whose leaves are its numbers. What the constructor's body returns is built on first use: JAX rebuilds pytrees
+with placeholders for leaves, and a placeholder must never reach the mathematics.
+"""
+
+import enum
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from gradtx.core.arguments import canonical, check, kind_of, plain
+
+__all__ = ["Value", "constructor_of", "show", "wrap"]
+
+
+class Static:
+    """A leaf that belongs to the structure (an int, bool, string, function), not to the numbers."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), self.value))
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+jax.tree_util.register_pytree_node(Static, lambda s: ((), s), lambda s, _: s)
+
+
+@jax.tree_util.register_pytree_node_class
+class Ordered:
+    """A dict whose order counts (first matching pattern, stages of a chain); JAX would sort the keys of a plain one."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: dict[Any, Any]):
+        self.items = items
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(self.items.values()), tuple(self.items)
+
+    @classmethod
+    def tree_unflatten(cls, keys: tuple[Any, ...], children: Any) -> "Ordered":
+        return cls(dict(zip(keys, children, strict=True)))
+
+
+def _is_node(x: Any) -> bool:
+    return isinstance(x, (Value, Static, Ordered, dict))
+
+
+def wrap(argument: Any) -> Any:
+    """Mark the leaves of one argument that are structure; decided once, when a user calls the constructor."""
+
+    def mark(leaf: Any) -> Any:
+        if isinstance(leaf, dict):
+            return Ordered({key: wrap(item) for key, item in leaf.items()})
+        leaf = plain(leaf)
+        static = isinstance(leaf, (int, str, bytes, type, enum.Enum, np.dtype, re.Pattern)) or callable(leaf)
+        return Static(leaf) if static and not isinstance(leaf, Value) else leaf
+
+    return jax.tree.map(mark, argument, is_leaf=_is_node)
+
+
+def _unwrap(argument: Any) -> Any:
+    def unmark(leaf: Any) -> Any:
+        if isinstance(leaf, Ordered):
+            return {key: _unwrap(item) for key, item in leaf.items.items()}
+        return leaf.value if isinstance(leaf, Static) else leaf
+
+    return jax.tree.map(unmark, argument, is_leaf=_is_node)
+
+
+class Value:
+    """A constructor and its arguments; see the module's docstring. Immutable."""
+
+    __slots__ = ("_arguments", "_built", "constructor")
+
+    constructor: Callable[..., Any]
+    _arguments: dict[str, Any]  # as marked by `wrap`
+    _built: dict[Any, Any]  # what was computed from the arguments, on first use
+
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
+
+    @classmethod
+    def _make(cls, constructor: Callable[..., Any], arguments: dict[str, Any]) -> Self:
+        self = object.__new__(cls)
+        for name, content in (("constructor", constructor), ("_arguments", arguments), ("_built", {})):
+            object.__setattr__(self, name, content)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._arguments:
+            raise AttributeError(f"{type(self).__name__} {self.name} has no attribute or argument {name!r}")
+        return _unwrap(self._arguments[name])
+
+    def __setattr__(self, name: str, _: Any) -> None:
+        raise AttributeError(f"{self.name} is immutable; make another with replace({name}=…)")
+
+    # What it is made of
+
+    @property
+    def name(self) -> str:
+        """The constructor's name."""
+        return getattr(self.constructor, "__name__", type(self).__name__)
+
+    @property
+    def _rounded(self) -> dict[str, Any]:
+        """The arguments with their floats in JAX's precision, for computing with."""
+        return {name: canonical(argument) for name, argument in self.arguments.items()}
+
+    def _once(self, what: str, compute: Callable[[], Any]) -> Any:
+        """Compute something from the arguments on first use; anew when JAX's float precision is switched."""
+        key = what, jax.dtypes.canonicalize_dtype(float)
+        if key not in self._built:
+            self._built[key] = compute()
+        return self._built[key]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, defaults included."""
+        return {name: _unwrap(argument) for name, argument in self._arguments.items()}
+
+    def replace(self, **changes: Any) -> Self:
+        """The same constructor with some arguments changed.
+
+        Raises:
+          TypeError: the constructor has no such argument; lists those it has.
+        """
+        unknown = [name for name in changes if name not in self._arguments]
+        if unknown:
+            raise TypeError(f"{self.name} has no argument {unknown[0]!r}; it has {', '.join(self._arguments)}")
+        bound = self._bind(self.arguments | changes)
+        return self.constructor(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
+
+    def _bind(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
+        return inspect.BoundArguments(self._signature(), arguments)  # type: ignore[arg-type]
+
+    def _signature(self) -> inspect.Signature:
+        return self.constructor.signature  # type: ignore[attr-defined]
+
+    def _result(self, arguments: dict[str, Any]) -> Any:
+        """What the constructor's body returns for these arguments."""
+        bound = self._bind(arguments)
+        return self.constructor.__wrapped__(*bound.args, **bound.kwargs)  # type: ignore[attr-defined]
+
+    # A pytree of its numbers
+
+    def _flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(self._arguments.values()), (self.constructor, tuple(self._arguments))
+
+    def _flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        keyed = [(jax.tree_util.GetAttrKey(name), argument) for name, argument in self._arguments.items()]
+        return keyed, (self.constructor, tuple(self._arguments))
+
+    @classmethod
+    def _unflatten(cls, structure: tuple[Any, ...], children: Any) -> Self:
+        constructor, names = structure
+        return cls._make(constructor, dict(zip(names, children, strict=True)))
+
+    # Equality by content
+
+    def _key(self) -> tuple[Any, tuple[Any, ...]]:
+        leaves, structure = jax.tree.flatten(self)
+        return structure, tuple(
+            (leaf.dtype.name, leaf.shape, np.asarray(leaf).tobytes()) if hasattr(leaf, "shape") else leaf
+            for leaf in leaves
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and self._key() == other._key())  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.constructor, self.arguments)
+
+    # Printing
+
+    def _shown(self) -> Iterator[tuple[str, Any]]:
+        """The arguments that differ from their defaults, as (keyword or '', value)."""
+        parameters = self._signature().parameters
+        for name, argument in self.arguments.items():
+            parameter = parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                yield from (("", item) for item in argument)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                yield from argument.items()
+            elif not _same(argument, parameter.default):
+                yield name, argument
+
+    def __repr__(self) -> str:
+        parts = [f"{key}={show(argument)}" if key else show(argument) for key, argument in self._shown()]
+        line = f"{self.name}({', '.join(parts)})"
+        if len(line) <= 88 and "\n" not in line:
+            return line
+        return f"{self.name}(\n" + "".join(f"    {part},\n" for part in _indented(parts)) + ")"
+
+
+def _rebuild(cls: type[Value], constructor: Callable[..., Any], arguments: dict[str, Any]) -> Value:
+    return cls._make(constructor, {name: wrap(argument) for name, argument in arguments.items()})
+
+
+def _same(argument: Any, default: Any) -> bool:
+    if argument is default:
+        return True
+    return type(argument) in (float, int, bool, str, tuple) and argument == default
+
+
+def show(argument: Any) -> str:
+    """An argument as its constructor's call would write it."""
+    if isinstance(argument, (np.ndarray, jax.Array)) and not isinstance(argument, jax.core.Tracer):
+        return f"array({np.asarray(argument).tolist()})"
+    if inspect.isfunction(argument) or isinstance(argument, type):
+        return argument.__name__
+    if isinstance(argument, dict):
+        return "{" + ", ".join(f"{key!r}: {show(item)}" for key, item in argument.items()) + "}"
+    if type(argument) in (tuple, list):
+        shown = ", ".join(map(show, argument))
+        return f"[{shown}]" if isinstance(argument, list) else f"({shown}{',' * (len(argument) == 1)})"
+    return repr(argument)
+
+
+def _indented(parts: list[str]) -> list[str]:
+    return [part.replace("\n", "\n    ") for part in parts]
+
+
+def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
+    """Make the public constructor of a body: it checks what the user gives and returns a value of class `cls`."""
+    signature = inspect.signature(body)
+    kinds = {name: kind for name, p in signature.parameters.items() if (kind := kind_of(p.annotation))}
+
+    @functools.wraps(body)
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{body.__name__}: {error}; its signature is {_brief(signature)}") from None
+        bound.apply_defaults()
+        for name, kind in kinds.items():
+            argument = check(body.__name__, name, bound.arguments[name], kind)
+            if callable(argument) and not isinstance(argument, Value):
+                argument = constructor.as_schedule(argument)  # type: ignore[attr-defined]
+            bound.arguments[name] = argument
+        return cls._make(constructor, {name: wrap(argument) for name, argument in bound.arguments.items()})
+
+    constructor.signature = signature  # type: ignore[attr-defined]
+    constructor.kinds = kinds  # type: ignore[attr-defined]
+    for name, attribute in attributes.items():
+        setattr(constructor, name, attribute)
+    return constructor
+
+
+def _brief(signature: inspect.Signature) -> str:
+    names = [str(p.replace(annotation=inspect.Parameter.empty)) for p in signature.parameters.values()]
+    return f"({', '.join(names)})"

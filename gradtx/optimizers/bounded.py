@@ -1,0 +1,166 @@
+"""AdaBound and AMSBound: rates per element that start as Adam's and end as SGD's, between bounds that close."""
+
+from typing import Any
+
+from gradtx.clipping import clip_by_bounds
+from gradtx.core.arguments import Decay, NonNegative, Positive
+from gradtx.core.combine import chain, product, scale
+from gradtx.core.schedule import Schedule, schedule
+from gradtx.core.transformation import transformation
+from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.statistics import bias_correction, ema, inverse_root, running_max, scale_by_momentum, square
+
+__all__ = ["adabound", "adaboundw", "amsbound", "amsboundw"]
+
+
+@schedule
+def _lower_bound(gamma: Positive) -> Any:
+    """1 − 1/(γt + 1), t = count + 1: from about 0 to 1."""
+    return lambda count: gamma * (count + 1) / (gamma * (count + 1) + 1)
+
+
+@schedule
+def _upper_bound(gamma: Positive) -> Any:
+    """1 + 1/(γt), t = count + 1: from about ∞ to 1."""
+    return lambda count: (gamma * (count + 1) + 1) / (gamma * (count + 1))
+
+
+def _bounded(
+    learning_rate: Any, b1: Any, b2: Any, final_lr: Any, gamma: Any, eps: Any, base_lr: Any, maximum: bool
+) -> Any:
+    """Momentum times clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), f·(1 − 1/(γt+1)), f·(1 + 1/(γt))), f = final_lr·η/η₀."""
+    if base_lr is None:
+        base_lr = learning_rate(0) if isinstance(learning_rate, Schedule) else learning_rate
+    final = final_lr * (learning_rate / base_lr)
+    rate = chain(
+        square(),
+        ema(b2, debias=False),
+        *([running_max()] if maximum else []),
+        inverse_root(eps),
+        bias_correction(b2, power=-0.5),
+        bias_correction(b1),
+        scale_by_learning_rate(learning_rate, flip_sign=False),
+        clip_by_bounds(final * _lower_bound(gamma), final * _upper_bound(gamma)),
+    )
+    return product(scale_by_momentum(b1), rate)
+
+
+@transformation
+def adabound(
+    learning_rate: NonNegative = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    final_lr: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    eps: NonNegative = 1e-8,
+    base_lr: Positive | None = None,
+) -> Any:
+    """Adam whose rates are kept between bounds that close in on SGD's: θ ← θ − clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), l, u)·m.
+
+    l = f·(1 − 1/(γt+1)), u = f·(1 + 1/(γt)), f = final_lr·η/η₀.
+
+    Args:
+      learning_rate: η. The bounds follow a schedule.
+      b1: β₁.
+      b2: β₂.
+      final_lr: the rate of SGD that it ends as.
+      gamma: γ, how fast the bounds close.
+      eps: ε.
+      base_lr: η₀, the rate at which the final rate is `final_lr`; by default η, of a schedule its first value (give it
+        when the schedule starts from 0).
+
+    State: two slots per parameter.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843, with the authors' corrections and bounds,
+    https://github.com/Luolc/AdaBound
+
+    >>> import gradtx
+    >>> gradtx.adabound(1e-3, final_lr=0.5)
+    adabound(final_lr=0.5)
+    """
+    return chain(_bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=False), scale(-1.0))
+
+
+@transformation
+def amsbound(
+    learning_rate: NonNegative = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    final_lr: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    eps: NonNegative = 1e-8,
+    base_lr: Positive | None = None,
+) -> Any:
+    """AdaBound with AMSGrad's maximum: v is replaced by the largest v so far.
+
+    Arguments as for `adabound`. State: three slots per parameter.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843
+
+    >>> import gradtx
+    >>> gradtx.amsbound(1e-2).learning_rate
+    0.01
+    """
+    return chain(_bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=True), scale(-1.0))
+
+
+@transformation
+def adaboundw(
+    learning_rate: NonNegative = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    final_lr: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    eps: NonNegative = 1e-8,
+    base_lr: Positive | None = None,
+    weight_decay: NonNegative = 1e-4,
+    mask: Any = None,
+) -> Any:
+    """AdaBound with decoupled weight decay, θ ← θ − (rate·m + η·λ·θ), as AdamW has it.
+
+    Args:
+      weight_decay: λ.
+      mask: which leaves decay; see `masked`.
+
+    The others as for `adabound`.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843; Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
+
+    >>> import gradtx
+    >>> gradtx.adaboundw(weight_decay=0.01)
+    adaboundw(weight_decay=0.01)
+    """
+    return chain(
+        _bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=False),
+        add_decayed_weights(learning_rate * weight_decay, mask),
+        scale(-1.0),
+    )
+
+
+@transformation
+def amsboundw(
+    learning_rate: NonNegative = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    final_lr: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    eps: NonNegative = 1e-8,
+    base_lr: Positive | None = None,
+    weight_decay: NonNegative = 1e-4,
+    mask: Any = None,
+) -> Any:
+    """AMSBound with decoupled weight decay.
+
+    Arguments as for `adaboundw`. State: three slots per parameter.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843; Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
+
+    >>> import gradtx
+    >>> gradtx.amsboundw(weight_decay=0.01)
+    amsboundw(weight_decay=0.01)
+    """
+    return chain(
+        _bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=True),
+        add_decayed_weights(learning_rate * weight_decay, mask),
+        scale(-1.0),
+    )

@@ -1,0 +1,235 @@
+"""Transformations that set how far to go: learning rates, signs, weights, and norms of the parameters."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.arguments import Decay, NonNegative, Real
+from gradtx.core.combine import scale
+from gradtx.core.select import masked
+from gradtx.core.transformation import transformation
+from gradtx.core.tree import map_leaves, norm, rms
+
+__all__ = [
+    "add_decayed_weights",
+    "add_l1_regularization",
+    "add_l2_regularization",
+    "reduce_on_plateau",
+    "scale_by_learning_rate",
+    "scale_by_param_block_rms",
+    "scale_by_schedule",
+    "scale_by_sign",
+    "scale_by_trust_ratio",
+]
+
+Tree = Any
+
+
+@transformation(record=("learning_rate",))
+def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Any:
+    """The step down the gradient: −η·u. Its state records η, constant or scheduled, and counts the steps.
+
+    Args:
+      learning_rate: η; a float, an array or a schedule.
+      flip_sign: False for +η·u.
+
+    State: a count and the rate in use; see `hyperparams`.
+    """
+    sign = -1.0 if flip_sign else 1.0
+    return None, lambda updates, state, params=None: (
+        map_leaves(lambda u: (sign * learning_rate) * u, updates),
+        state,
+    )
+
+
+@transformation
+def scale_by_schedule(step_size_fn: Real) -> Any:
+    """Multiply the updates by a schedule: s(t)·u. Any function of the step count will do.
+
+    Args:
+      step_size_fn: s, called with the number of earlier steps.
+    """
+    return scale(step_size_fn)
+
+
+@transformation
+def scale_by_sign() -> Any:
+    """The sign of each element: −1, 0 or 1 (for complex updates u/|u|).
+
+    Source: Bernstein et al. 2018, https://arxiv.org/abs/1802.04434
+    """
+    return None, lambda updates, state, params=None: (map_leaves(jnp.sign, updates), state)
+
+
+# Weights
+
+
+@transformation
+def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> Any:
+    """Add λ·θ to the updates.
+
+    Put after the moments and before the learning rate it is AdamW's decoupled decay (times η); put before the moments
+    it is L2 regularisation.
+
+    Args:
+      weight_decay: λ; a float, an array or a schedule.
+      mask: which leaves; see `masked`. By default all.
+
+    Needs the parameters.
+
+    Source: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
+    """
+    if mask is not None:
+        return masked(add_decayed_weights(weight_decay), mask)
+    return None, lambda updates, state, params: (
+        map_leaves(lambda u, p: u + weight_decay * p, updates, params),
+        state,
+    )
+
+
+@transformation
+def add_l2_regularization(strength: NonNegative, mask: Any = None) -> Any:
+    """The gradient of the penalty λ/2·‖θ‖²: g + λ·θ. Goes before the moments.
+
+    Args:
+      strength: λ.
+      mask: which leaves; see `masked`. By default all.
+
+    Source: Hoerl & Kennard 1970, https://doi.org/10.1080/00401706.1970.10488634
+    """
+    return add_decayed_weights(strength, mask)
+
+
+@transformation
+def add_l1_regularization(strength: NonNegative, mask: Any = None) -> Any:
+    """The subgradient of the penalty λ·‖θ‖₁: g + λ·sign(θ). Goes before the moments.
+
+    Args:
+      strength: λ.
+      mask: which leaves; see `masked`. By default all.
+
+    Source: Tibshirani 1996, https://doi.org/10.1111/j.2517-6161.1996.tb02080.x
+    """
+    if mask is not None:
+        return masked(add_l1_regularization(strength), mask)
+    return None, lambda updates, state, params: (
+        map_leaves(lambda u, p: u + strength * jnp.sign(p), updates, params),
+        state,
+    )
+
+
+# Norms of leaves
+
+
+@transformation
+def scale_by_trust_ratio(
+    min_norm: NonNegative = 0.0, trust_coefficient: NonNegative = 1.0, eps: NonNegative = 0.0
+) -> Any:
+    """Scale each leaf by the trust ratio c·‖θ‖ / (‖u‖ + ε), or by 1 where either norm is 0.
+
+    Args:
+      min_norm: norms below this count as this.
+      trust_coefficient: c.
+      eps: ε.
+
+    Needs the parameters.
+
+    Source: You et al. 2017, https://arxiv.org/abs/1708.03888
+    """
+
+    def trust(u: jax.Array, p: jax.Array) -> jax.Array:
+        ours, theirs = jnp.maximum(norm(u), min_norm), jnp.maximum(norm(p), min_norm)
+        usable = (ours > 0) & (theirs > 0)
+        ratio = jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
+        return ratio * u
+
+    return None, lambda updates, state, params: (map_leaves(trust, updates, params), state)
+
+
+@transformation
+def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
+    """Scale each leaf by the root mean square of its parameter, at least `min_scale`.
+
+    Args:
+      min_scale: lets parameters that are zero move.
+
+    Needs the parameters.
+
+    Source: Shazeer & Stern 2018, section 8, https://arxiv.org/abs/1804.04235
+    """
+    return None, lambda updates, state, params: (
+        map_leaves(lambda u, p: jnp.maximum(rms(p), min_scale) * u, updates, params),
+        state,
+    )
+
+
+# On the loss
+
+
+class ReduceOnPlateauState(NamedTuple):
+    scale: jax.Array  # the factor in use
+    best_value: jax.Array
+    plateau_count: jax.Array  # int32, windows since the best value
+    cooldown_count: jax.Array  # int32, windows of cooldown left
+    count: jax.Array  # int32, values in the current window
+    sum_value: jax.Array  # of the values in the current window
+
+
+@transformation
+def reduce_on_plateau(
+    factor: Decay = 0.1,
+    patience: int = 10,
+    rtol: NonNegative = 1e-4,
+    atol: NonNegative = 0.0,
+    cooldown: int = 0,
+    accumulation_size: int = 1,
+    min_scale: NonNegative = 0.0,
+) -> Any:
+    """Scale the updates down when the loss stops falling; put it last in a chain.
+
+    Pass the loss: `tx.update(grads, state, params, value=loss)` (`make_step` does).
+
+    Args:
+      factor: what the scale is multiplied by on a plateau.
+      patience: windows without improvement before that.
+      rtol: relative improvement that counts.
+      atol: absolute improvement that counts.
+      cooldown: windows after a reduction in which none is counted.
+      accumulation_size: steps per window; the mean loss of a window is judged.
+      min_scale: the scale never falls below this.
+
+    Raises:
+      TypeError: `value` is not passed to `update`.
+
+    The rule of Optax's `contrib.reduce_on_plateau`; for negative losses, too, an improvement is a fall by `rtol`.
+    """
+
+    def init(params: Tree) -> ReduceOnPlateauState:
+        zero = jnp.zeros((), jnp.int32)
+        return ReduceOnPlateauState(jnp.ones(()), jnp.full((), jnp.inf), zero, zero, zero, jnp.zeros(()))
+
+    def update(
+        updates: Tree, state: ReduceOnPlateauState, params: Tree = None, *, value: jax.Array
+    ) -> tuple[Tree, ReduceOnPlateauState]:
+        count, total = state.count + 1, state.sum_value + value
+        mean, full = total / count, count >= accumulation_size
+
+        improved = mean < state.best_value * (1 - rtol * jnp.sign(state.best_value)) - atol
+        cooling = state.cooldown_count > 0
+        bad = jnp.where(improved | cooling, 0, state.plateau_count + 1)
+        reduce = full & (bad >= patience) & ~improved & ~cooling
+
+        new = ReduceOnPlateauState(
+            scale=jnp.where(reduce, jnp.maximum(state.scale * factor, min_scale), state.scale),
+            best_value=jnp.where(improved & full, mean, state.best_value),
+            plateau_count=jnp.where(full, jnp.where(reduce, 0, bad), state.plateau_count),
+            cooldown_count=jnp.where(
+                full, jnp.where(reduce, cooldown, jnp.maximum(state.cooldown_count - 1, 0)), state.cooldown_count
+            ),
+            count=jnp.where(full, 0, count),
+            sum_value=jnp.where(full, 0.0, total),
+        )
+        return map_leaves(lambda u: new.scale * u, updates), new
+
+    return init, update

@@ -1,0 +1,79 @@
+"""The one case table: every optimizer, its oracle, and what it claims. Each claim is measured by a test.
+
+A row is all that a new optimizer needs to be covered by the laws, the pitfalls, the parity with its source and the
+slots of state.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradtx
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with fixed arguments."""
+
+    name: str  # unique, for test ids
+    make: Callable[..., gradtx.GradientTransformation]  # the constructor
+    arguments: dict[str, Any] = field(default_factory=dict)
+    slots: int | None = None  # state numbers per parameter; None where it depends on the shape
+    needs_params: bool = False  # update reads the parameters
+    scale_invariant: bool = False  # multiplying all gradients by a constant leaves the updates as they are (ε aside)
+    sign_only: bool = False  # every element of an update has the same size
+    zero_stays: bool = True  # zero gradients give zero updates
+    complex_safe: bool = True
+
+    @property
+    def tx(self) -> gradtx.GradientTransformation:
+        """The optimizer."""
+        return self.make(**self.arguments)
+
+
+def _case(name: str, arguments: dict[str, Any] | None = None, /, *, label: str = "", **claims: Any) -> Case:
+    return Case(label or name, getattr(gradtx, name), arguments or {}, **claims)
+
+
+LR = {"learning_rate": 1e-2}
+
+CASES = (
+    _case("sgd", LR, slots=0),
+    _case("sgd", LR | {"momentum": 0.9}, label="sgd-momentum", slots=1),
+    _case("sgd", LR | {"momentum": 0.9, "nesterov": True}, label="sgd-nesterov", slots=1),
+    _case("adagrad", LR, slots=1),
+    _case("rmsprop", LR, slots=1, scale_invariant=True),
+    _case("rmsprop", LR | {"eps_in_sqrt": False, "decay": 0.99}, label="rmsprop-torch", slots=1, scale_invariant=True),
+    _case("rmsprop", LR | {"centered": True, "momentum": 0.9}, label="rmsprop-centered", slots=3),
+    _case("adadelta", {}, slots=2, needs_params=True),
+    _case("adam", LR, slots=2, scale_invariant=True),
+    _case("adamw", LR, slots=2, needs_params=True, zero_stays=False),
+    _case("adamax", LR, slots=2, scale_invariant=True),
+    _case("adamaxw", LR, slots=2, needs_params=True, zero_stays=False),
+    _case("nadam", LR, slots=2, scale_invariant=True),
+    _case("nadam", LR | {"momentum_decay": 4e-3}, label="nadam-torch", slots=2, scale_invariant=True),
+    _case("nadamw", LR, slots=2, needs_params=True, zero_stays=False),
+    _case("amsgrad", LR, slots=3, scale_invariant=True),
+    _case("adafactor", LR, needs_params=True, scale_invariant=True),
+    _case("adabound", {}, slots=2),
+    _case("adaboundw", {}, slots=2, needs_params=True, zero_stays=False),
+    _case("amsbound", {}, slots=3),
+    _case("amsboundw", {}, slots=3, needs_params=True, zero_stays=False),
+    _case("yogi", LR, slots=2),
+    _case("radam", LR, slots=2),
+    _case("adabelief", LR, slots=2, scale_invariant=True),
+    _case(
+        "lion",
+        LR | {"weight_decay": 0.0},
+        label="lion",
+        slots=1,
+        needs_params=True,
+        sign_only=True,
+        scale_invariant=True,
+    ),
+    _case("lamb", LR, slots=2, needs_params=True, scale_invariant=True),
+    _case("lars", LR, slots=1, needs_params=True, scale_invariant=True),
+)
+
+BY_NAME = {case.name: case for case in CASES}
+assert len(BY_NAME) == len(CASES), "labels of cases must be unique"

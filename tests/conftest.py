@@ -1,0 +1,5 @@
+"""Settings for the whole suite."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
