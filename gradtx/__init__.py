@@ -25,9 +25,25 @@ from gradtx.core.transformation import (
 )
 from gradtx.core.tree import LeafError, global_norm
 from gradtx.factored import scale_by_factored_rms
-from gradtx.optimizers.adam import adam, adamw, lamb, nadam, nadamw, scale_by_adam, scale_by_nadam
+from gradtx.optimizers.adam import (
+    adam,
+    adamw,
+    lamb,
+    nadam,
+    nadamw,
+    scale_by_adam,
+    scale_by_nadam,
+    warming_momentum_schedule,
+)
 from gradtx.optimizers.adaptive import adadelta, adafactor, adagrad, rmsprop, scale_by_adadelta
-from gradtx.optimizers.bounded import adabound, adaboundw, amsbound, amsboundw
+from gradtx.optimizers.bounded import (
+    adabound,
+    adaboundw,
+    amsbound,
+    amsboundw,
+    lower_bound_schedule,
+    upper_bound_schedule,
+)
 from gradtx.optimizers.descent import lars, lion, scale_by_lion, sgd
 from gradtx.optimizers.variants import (
     adabelief,

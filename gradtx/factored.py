@@ -16,7 +16,7 @@ Tree = Any
 
 
 class FactoredState(NamedTuple):
-    count: jax.Array  # int32, steps taken
+    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
     row: Tree  # for factored leaves: |g|² averaged over the largest axis; None for the others
     column: Tree  # for factored leaves: |g|² averaged over the second largest axis; None for the others
     second_moment: Tree  # for the leaves that are not factored; None for the others

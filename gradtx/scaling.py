@@ -172,7 +172,7 @@ class ReduceOnPlateauState(NamedTuple):
     best_value: jax.Array
     plateau_count: jax.Array  # int32, windows since the best value
     cooldown_count: jax.Array  # int32, windows of cooldown left
-    count: jax.Array  # int32, values in the current window
+    count: jax.Array  # type: ignore[assignment]  # int32, values in the current window
     sum_value: jax.Array  # of the values in the current window
 
 

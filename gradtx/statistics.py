@@ -95,7 +95,10 @@ def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dt
 
     def update(updates: Tree, state: MomentumState, params: Tree = None) -> tuple[Tree, MomentumState]:
         momentum = blend(decay, state.momentum, updates)
-        return blend(decay, momentum, updates) if nesterov else momentum, MomentumState(momentum)
+        if not nesterov:
+            return momentum, MomentumState(momentum)
+        new = 1 - decay
+        return map_leaves(lambda m, u: decay * m + new * u, momentum, updates), MomentumState(momentum)
 
     return init, update
 
@@ -125,15 +128,14 @@ def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Any = None) -
     https://proceedings.mlr.press/v28/sutskever13.html
     """
 
-    def accumulate(updates: Tree, velocity: Tree) -> Tree:
-        return map_leaves(lambda u, b: decay * b + saturate(u), updates, velocity)
-
     def init(params: Tree) -> TraceState:
         return TraceState(zeros_like(params, accumulator_dtype))
 
     def update(updates: Tree, state: TraceState, params: Tree = None) -> tuple[Tree, TraceState]:
-        velocity = accumulate(updates, state.trace)
-        return accumulate(updates, velocity) if nesterov else velocity, TraceState(velocity)
+        velocity = map_leaves(lambda b, u: decay * b + saturate(u), state.trace, updates)
+        if not nesterov:
+            return velocity, TraceState(velocity)
+        return map_leaves(lambda b, u: decay * b + u, velocity, updates), TraceState(velocity)
 
     return init, update
 
@@ -189,7 +191,7 @@ class RunningSumState(NamedTuple):
 
 @transformation
 def running_sum(initial_value: Real = 0.0) -> Any:
-    """The sum of all updates so far: s ← s + u. It stops at the largest float instead of becoming infinite.
+    """The sum of all updates so far: s ← s + u.
 
     Args:
       initial_value: what the sum starts from.
@@ -197,15 +199,11 @@ def running_sum(initial_value: Real = 0.0) -> Any:
     State: one slot per parameter.
     """
 
-    def accumulate(total: jax.Array, u: jax.Array) -> jax.Array:
-        total = total + u
-        return total if jnp.iscomplexobj(total) else jnp.minimum(total, jnp.finfo(total.dtype).max)
-
     def init(params: Tree) -> RunningSumState:
         return RunningSumState(full_like(params, initial_value))
 
     def update(updates: Tree, state: RunningSumState, params: Tree = None) -> tuple[Tree, RunningSumState]:
-        total = map_leaves(accumulate, state.sum, updates)
+        total = map_leaves(lambda s, u: s + u, state.sum, updates)
         return total, RunningSumState(total)
 
     return init, update

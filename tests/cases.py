@@ -45,7 +45,7 @@ CASES = (
     _case("rmsprop", LR, slots=1, scale_invariant=True),
     _case("rmsprop", LR | {"eps_in_sqrt": False, "decay": 0.99}, label="rmsprop-torch", slots=1, scale_invariant=True),
     _case("rmsprop", LR | {"centered": True, "momentum": 0.9}, label="rmsprop-centered", slots=3),
-    _case("adadelta", {}, slots=2, needs_params=True),
+    _case("adadelta", {}, slots=2),
     _case("adam", LR, slots=2, scale_invariant=True),
     _case("adamw", LR, slots=2, needs_params=True, zero_stays=False),
     _case("adamax", LR, slots=2, scale_invariant=True),

@@ -51,9 +51,9 @@ def plain(x: Any) -> Any:
 
     A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields.
     """
-    if numeric(x) and not isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct)) and x.ndim == 0:
-        if jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool:
-            return x.item()
+    concrete = numeric(x) and not isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct))
+    if concrete and x.ndim == 0 and (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+        return x.item()
     return x
 
 

@@ -28,7 +28,7 @@ from gradtx.core.transformation import (
     run,
     transformation,
 )
-from gradtx.core.tree import as_float32, check_match, map_leaves, real_like
+from gradtx.core.tree import as_float32, check_match, map_leaves, present, real_like
 
 __all__ = [
     "add",
@@ -52,8 +52,9 @@ Tree = Any
 @functools.cache
 def _state_type(names: tuple[str, ...]) -> type:
     """The named tuple that holds the states of parts with these names; one type for equal names."""
-    state_type = collections.namedtuple("CompositionState", names)  # type: ignore[misc]
-    state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))  # type: ignore[method-assign, assignment]
+    make: Any = collections.namedtuple
+    state_type = make("CompositionState", names)
+    state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))
     state_type.__doc__ = f"States of {', '.join(names)}."
     return state_type
 
@@ -262,12 +263,12 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.apply_updates({"w": jnp.ones(2), "fixed": 7}, {"w": jnp.full(2, 0.5), "fixed": None})
-    {'w': Array([1.5, 1.5], dtype=float32), 'fixed': 7}
+    {'fixed': 7, 'w': Array([1.5, 1.5], dtype=float32)}
     """
     check_match(updates, params)
 
     def new(update: Any, param: Any) -> Any:
-        if update is None:
+        if not present(update):
             return param
         dtype = jnp.result_type(param)
         if jnp.issubdtype(dtype, jnp.floating):

@@ -98,9 +98,9 @@ def _keep(answers: Tree, tree: Tree, wanted: Any) -> Tree:
 
 def _booleans(where: Any, tree: Tree) -> Tree:
     def check(path: str, answer: Any) -> Any:
-        if answer is not None and not isinstance(answer, (bool, np.bool_)) and getattr(answer, "dtype", None) != bool:
+        if answer is not None and not isinstance(answer, (bool, np.bool_)):
             raise LeafError(f"leaf '{path}': a mask holds booleans, got {answer!r}")
-        return None if answer is None else bool(answer)
+        return answer
 
     return map_with_path(check, select(where, tree))
 
@@ -138,7 +138,7 @@ def masked(inner: GradientTransformation, mask: Any) -> Any:
 
 def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
     """For each leaf the result that belongs to its answer; the update itself where there is none."""
-    structure = jax.tree.structure(updates, is_leaf=_is_none)
+    structure: Any = jax.tree.structure(updates, is_leaf=_is_none)
     flat = {answer: structure.flatten_up_to(result) for answer, result in results.items()}
     columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=_is_none), strict=True)
     return structure.unflatten([flat[a][i] if a in flat else u for i, (a, u) in enumerate(columns)])

@@ -11,12 +11,11 @@ schedules for any number, fixed state dtypes, extra arguments by name, and error
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import numeric
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match
 from gradtx.core.value import Value, constructor_of, wrap
@@ -49,7 +48,7 @@ class EmptyState(NamedTuple):
 class HyperparamsState(NamedTuple):
     """The state of a transformation whose hyperparameters are recorded: scheduled ones, and every learning rate."""
 
-    count: jax.Array  # int32, steps taken
+    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
     hyperparams: dict[str, jax.Array]  # name -> the value that the last step used (before the first: will use)
     inner_state: Tree
 
@@ -65,6 +64,7 @@ class GradientTransformation(Value):
     __slots__ = ()
 
     def __new__(cls, init: Callable[..., Any], update: Callable[..., Any]) -> "GradientTransformation":
+        """Make a transformation of two functions."""
         return _pair(init, update)
 
     def init(self, params: Tree) -> Tree:
@@ -95,11 +95,11 @@ class GradientTransformation(Value):
           TypeError: an extra argument that nothing here takes, or one that is missing.
           ValueError: `params` is needed and missing, or the state belongs to another transformation.
         """
-        accepted = self.extra_args
-        unknown = [name for name in extra_args if name not in WELL_KNOWN | accepted and "*" not in accepted]
-        if unknown:
+        accepted = WELL_KNOWN | self.extra_args
+        unknown = [name for name in extra_args if name not in accepted]
+        if unknown and "*" not in accepted:
             raise TypeError(
-                f"{self.name} takes no extra argument {unknown[0]!r}; it takes {', '.join(sorted(WELL_KNOWN | accepted))}"
+                f"{self.name} takes no extra argument {unknown[0]!r}; it takes {', '.join(sorted(accepted))}"
             )
         if params is not None:
             with _owner(self):
@@ -137,13 +137,11 @@ class GradientTransformation(Value):
             # A combinator passes on what it is given: what it takes is what its parts take.
             return (own - {"*"}).union(*map(_extra_args, parts)) if parts else own
 
-        return self._once("extra_args", collect)  # type: ignore[no-any-return]
+        return self._once("extra_args", collect)
 
     @property
     def _is_atom(self) -> bool:
-        return self._once(  # type: ignore[no-any-return]
-            "is_atom", lambda: self.formula is self and not _transformations_in(self.arguments)
-        )
+        return self._once("is_atom", lambda: self.formula is self and not _transformations_in(self.arguments))
 
     @property
     def _functions(self) -> Functions:
@@ -152,9 +150,9 @@ class GradientTransformation(Value):
             if isinstance(body, GradientTransformation):
                 return body._functions
             recorded = self._recorded()
-            return _with_hyperparams(self, body[1], recorded) if recorded else body  # type: ignore[no-any-return]
+            return _with_hyperparams(self, body[1], recorded) if recorded else body
 
-        return self._once("functions", build)  # type: ignore[no-any-return]
+        return self._once("functions", build)
 
     def _recorded(self) -> dict[str, Any]:
         """The hyperparameters that this atom keeps in its state: those that are schedules or always recorded."""
@@ -166,7 +164,17 @@ class GradientTransformation(Value):
         }
 
 
-def transformation(body: Callable[P, Any] | None = None, *, real: bool = False, record: tuple[str, ...] = ()) -> Any:
+@overload
+def transformation(body: Callable[P, Any], /) -> Callable[P, GradientTransformation]: ...
+
+
+@overload
+def transformation(
+    *, real: bool | Callable[[GradientTransformation], bool] = False, record: tuple[str, ...] = ()
+) -> Callable[[Callable[P, Any]], Callable[P, GradientTransformation]]: ...
+
+
+def transformation(body: Callable[P, Any] | None = None, /, *, real: Any = False, record: tuple[str, ...] = ()) -> Any:
     """Decorate a constructor whose body returns `(init, update)` or another transformation.
 
     Args:
@@ -174,7 +182,8 @@ def transformation(body: Callable[P, Any] | None = None, *, real: bool = False, 
         take a float, an array or a schedule, and are checked. `init(params)` may be left out (None) by a
         transformation without state. `update` takes `params` without a default if it needs them, and names the extra
         arguments that it uses as keyword-only parameters.
-      real: the outgoing updates are real for complex parameters too (|g|, |g|²), so what follows keeps real state.
+      real: the outgoing updates are real for complex parameters too (|g|, |g|²), so what follows keeps real state;
+        True, or for a combinator a function of the transformation.
       record: hyperparameters whose value in use is kept in the state even if it is constant.
 
     >>> import gradtx, jax
@@ -188,9 +197,11 @@ def transformation(body: Callable[P, Any] | None = None, *, real: bool = False, 
       ...
     ValueError: sign_of_sum: decay must be in [0, 1), got 1.5
     """
-    if body is None:
-        return lambda body: transformation(body, real=real, record=record)
-    return constructor_of(GradientTransformation, body, as_schedule=as_schedule, real=real, record=record)
+
+    def decorate(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
+        return constructor_of(GradientTransformation, body, as_schedule=as_schedule, real=real, record=record)
+
+    return decorate if body is None else decorate(body)
 
 
 @transformation
@@ -279,7 +290,7 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
 
 
 def name_of(tx: Any) -> str:
-    """The name under which a transformation's state is kept: its constructor's; for Optax's, the function it is from."""
+    """The name that a transformation's state is kept under: its constructor's; for Optax's, the function it is from."""
     if isinstance(tx, GradientTransformation):
         return tx.name
     head = getattr(tx.update, "__qualname__", "").split(".<locals>")[0].split(".")[-1]

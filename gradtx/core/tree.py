@@ -26,6 +26,7 @@ __all__ = [
     "map_with_path",
     "norm",
     "path_string",
+    "present",
     "real_like",
     "rms",
     "saturate",
@@ -76,11 +77,16 @@ def _paths(tree: Tree) -> list[str]:
 
 
 def as_float32(x: Any) -> Any:
-    """Widen bfloat16 and float16 to float32; wider and complex leaves stay as they are."""
-    x = jnp.asarray(x) if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)) else x
-    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32:
+    """Widen bfloat16, float16 and integers to float32; wider and complex leaves stay as they are."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.finfo(x.dtype).bits < 32:
         return x.astype(jnp.float32)
     return x
+
+
+def present(leaf: Any) -> bool:
+    """False for None and for the gradient that JAX gives to an integer leaf (dtype float0): neither is a number."""
+    return leaf is not None and getattr(leaf, "dtype", None) != jax.dtypes.float0
 
 
 def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
@@ -89,11 +95,12 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     Raises:
       LeafError: the trees differ in structure or their leaves in shape; names the first path that does.
     """
+    structure: Any
     flat, structure = jax.tree.flatten(tree, is_leaf=_is_none)
     columns = [flat, *(_flatten_like(tree, structure, other) for other in rest)]
-    results = []
+    results: list[Any] = []
     for i, row in enumerate(zip(*columns, strict=True)):
-        if any(x is None for x in row):
+        if not all(map(present, row)):
             results.append(None)
             continue
         shapes = [np.shape(x) for x in row]
@@ -142,7 +149,7 @@ def check_match(updates: Tree, params: Tree) -> None:
 def _none_where(updates: Tree, params: Tree) -> Tree:
     """Parameters with None where the update is None, which is how a filtered gradient says 'not this one'."""
     try:
-        return jax.tree.map(lambda u, p: None if u is None else p, updates, params, is_leaf=_is_none)
+        return jax.tree.map(lambda u, p: p if present(u) else None, updates, params, is_leaf=_is_none)
     except ValueError:
         return params  # the structures differ: the caller's own comparison tells where
 
@@ -200,6 +207,7 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
             return new
         return jnp.asarray(new, old.dtype)
 
+    structure: Any
     new, structure = jax.tree.flatten(tree, is_leaf=_is_none)
     old = _flatten_like(tree, structure, like)
     return structure.unflatten([cast(n, o) for n, o in zip(new, old, strict=True)])
@@ -209,9 +217,12 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
 
 
 def saturate(x: jax.Array) -> jax.Array:
-    """Bound |x| by a quarter of the root of the largest float, so that one finite spike cannot make a sum of squares
-    infinite for good. Infinite and NaN entries stay what they are, to be seen."""
-    limit = 0.25 * float(jnp.finfo(x.dtype).max) ** 0.5
+    """Bound |x| by 2⁻¹⁰ of the root of the largest float (2e16 in float32).
+
+    One finite spike then cannot make a sum of squares infinite for good; a million of them can be added. Infinite and
+    NaN entries stay what they are, to be seen.
+    """
+    limit = float(jnp.finfo(x.dtype).max) ** 0.5 / 1024
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)

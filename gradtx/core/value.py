@@ -146,10 +146,10 @@ class Value:
         if unknown:
             raise TypeError(f"{self.name} has no argument {unknown[0]!r}; it has {', '.join(self._arguments)}")
         bound = self._bind(self.arguments | changes)
-        return self.constructor(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
+        return self.constructor(*bound.args, **bound.kwargs)
 
     def _bind(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
-        return inspect.BoundArguments(self._signature(), arguments)  # type: ignore[arg-type]
+        return inspect.BoundArguments(self._signature(), arguments)
 
     def _signature(self) -> inspect.Signature:
         return self.constructor.signature  # type: ignore[attr-defined]
@@ -183,7 +183,7 @@ class Value:
         )
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self._key() == other._key())  # type: ignore[attr-defined]
+        return self is other or (type(self) is type(other) and self._key() == other._key())
 
     def __hash__(self) -> int:
         return hash(self._key())

@@ -14,7 +14,17 @@ from gradtx.core.transformation import transformation
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_trust_ratio
 from gradtx.statistics import bias_correction, inverse_rms, scale_by_momentum
 
-__all__ = ["adam", "adamw", "direction", "lamb", "nadam", "nadamw", "scale_by_adam", "scale_by_nadam"]
+__all__ = [
+    "adam",
+    "adamw",
+    "direction",
+    "lamb",
+    "nadam",
+    "nadamw",
+    "scale_by_adam",
+    "scale_by_nadam",
+    "warming_momentum_schedule",
+]
 
 
 # Directions
@@ -37,9 +47,21 @@ def _nesterov_direction(b1: Any, now: Any, ahead: Any, accumulator_dtype: Any = 
 
 
 @schedule
-def _warming_momentum(b1: Decay, momentum_decay: NonNegative, ahead: int) -> Any:
-    """β₁·(1 − ½·0.96^(ψ·t)), t = count + 1 + ahead."""
-    return lambda count: b1 * (1 - 0.5 * 0.96 ** ((count + 1 + ahead) * momentum_decay))
+def warming_momentum_schedule(b1: Decay, momentum_decay: NonNegative = 4e-3, ahead: int = 0) -> Any:
+    """The momentum of torch's NAdam, μₜ = β₁·(1 − ½·0.96^(ψ·t)), t = count + 1 + ahead. Rises from about β₁/2 to β₁.
+
+    Args:
+      b1: β₁.
+      momentum_decay: ψ.
+      ahead: steps to look ahead.
+
+    Source: Dozat 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+
+    >>> import gradtx
+    >>> float(gradtx.warming_momentum_schedule(0.9, momentum_decay=0.0)(0)).__round__(4)
+    0.45
+    """
+    return lambda count: b1 * (1 - 0.5 * 0.96 ** ((count + 1.0 + ahead) * momentum_decay))
 
 
 # Adam
@@ -184,7 +206,7 @@ def scale_by_nadam(
     """
     now = ahead = b1
     if momentum_decay is not None:
-        now, ahead = (_warming_momentum(b1, momentum_decay, ahead) for ahead in (0, 1))
+        now, ahead = (warming_momentum_schedule(b1, momentum_decay, ahead) for ahead in (0, 1))
     return product(_nesterov_direction(b1, now, ahead, mu_dtype), inverse_rms(b2, eps, eps_root))
 
 
@@ -254,7 +276,11 @@ def nadamw(
 
     >>> import gradtx
     >>> gradtx.nadamw(1e-3).formula
-    chain(scale_by_nadam(), add_decayed_weights(weight_decay=0.0001), scale_by_learning_rate(learning_rate=0.001))
+    chain(
+        scale_by_nadam(),
+        add_decayed_weights(weight_decay=0.0001),
+        scale_by_learning_rate(learning_rate=0.001),
+    )
     """
     if not nesterov:
         return adamw(learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask)

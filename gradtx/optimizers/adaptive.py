@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_block_rms
@@ -103,17 +104,26 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     Source: Zeiler 2012, https://arxiv.org/abs/1212.5701
     """
 
-    def average_square(average: Tree, updates: Tree) -> Tree:
-        return map_leaves(lambda a, u: rho * a + (1 - rho) * abs_squared(u), average, updates)
-
     def init(params: Tree) -> AdadeltaState:
         zeros = zeros_like(real_like(params))
         return AdadeltaState(zeros, zeros)
 
+    def next_s(s: jax.Array, g: jax.Array) -> jax.Array:
+        return rho * s + (1 - rho) * abs_squared(g)
+
+    def next_x(x: jax.Array, s: jax.Array, g: jax.Array) -> jax.Array:
+        return rho * x + (1 - rho) * ((x + eps) / (s + eps) * abs_squared(g))
+
+    def scaled(g: jax.Array, x: jax.Array, s: jax.Array) -> jax.Array:
+        # From the new x, so that the old one can be overwritten: solving next_x for x + ε gives
+        # x + ε = (x' + ρ·ε)·(s + ε) / (ρ·(s + ε) + (1−ρ)·g²), without cancellation.
+        below = rho * (s + eps) + (1 - rho) * abs_squared(g)
+        return g * jnp.sqrt((x + rho * eps) / (below + float(jnp.finfo(below.dtype).tiny)))
+
     def update(updates: Tree, state: AdadeltaState, params: Tree = None) -> tuple[Tree, AdadeltaState]:
-        s, x = average_square(state.squared_gradient, updates), state.squared_update
-        updates = map_leaves(lambda g, s, x: jnp.sqrt((x + eps) / (s + eps)) * g, updates, s, x)
-        return updates, AdadeltaState(s, average_square(x, updates))
+        s = map_leaves(next_s, state.squared_gradient, updates)
+        x = map_leaves(next_x, state.squared_update, s, updates)
+        return map_leaves(scaled, updates, x, s), AdadeltaState(s, x)
 
     return init, update
 
@@ -123,7 +133,7 @@ def adadelta(
     learning_rate: NonNegative = 1.0,
     rho: Decay = 0.9,
     eps: Positive = 1e-6,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: NonNegative | None = None,
     weight_decay_mask: Any = None,
 ) -> Any:
     """Steps in the units of the parameters, so that no rate has to be set: θ ← θ − η·√(x + ε)/√(s + ε)·g.
@@ -132,7 +142,7 @@ def adadelta(
       learning_rate: η, a factor that the paper does not have.
       rho: ρ.
       eps: ε; it sets the size of the first steps.
-      weight_decay: λ, added to the gradient as λ·θ.
+      weight_decay: λ, added to the gradient as λ·θ; None for none (Optax's 0 would read the parameters for nothing).
       weight_decay_mask: which leaves decay; see `masked`.
 
     Source: Zeiler 2012, https://arxiv.org/abs/1212.5701
@@ -141,11 +151,10 @@ def adadelta(
     >>> gradtx.adadelta(rho=0.95)
     adadelta(rho=0.95)
     """
-    return chain(
-        add_decayed_weights(weight_decay, weight_decay_mask),
-        scale_by_adadelta(rho, eps),
-        scale_by_learning_rate(learning_rate),
-    )
+    stages = [scale_by_adadelta(rho, eps), scale_by_learning_rate(learning_rate)]
+    if weight_decay is not None:
+        stages.insert(0, add_decayed_weights(weight_decay, weight_decay_mask))
+    return chain(*stages)
 
 
 @transformation
@@ -163,7 +172,7 @@ def adafactor(
     factored: bool = True,
     weight_decay_mask: Any = None,
 ) -> Any:
-    """Adaptive rates in the memory of a row and a column per matrix, with updates bounded and in units of the parameter.
+    """Adaptive rates in the memory of a row and a column per matrix; updates bounded, in units of the parameter.
 
     Args:
       learning_rate: η; None for 1, with a rate relative to the size of each parameter.

@@ -10,19 +10,39 @@ from gradtx.core.transformation import transformation
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import bias_correction, ema, inverse_root, running_max, scale_by_momentum, square
 
-__all__ = ["adabound", "adaboundw", "amsbound", "amsboundw"]
+__all__ = ["adabound", "adaboundw", "amsbound", "amsboundw", "lower_bound_schedule", "upper_bound_schedule"]
 
 
 @schedule
-def _lower_bound(gamma: Positive) -> Any:
-    """1 − 1/(γt + 1), t = count + 1: from about 0 to 1."""
-    return lambda count: gamma * (count + 1) / (gamma * (count + 1) + 1)
+def lower_bound_schedule(gamma: Positive) -> Any:
+    """AdaBound's lower bound, relative to the final rate: 1 − 1/(γt + 1), t = count + 1. Rises from about 0 to 1.
+
+    Args:
+      gamma: γ, how fast it closes.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843
+
+    >>> import gradtx
+    >>> float(gradtx.lower_bound_schedule(0.5)(1))
+    0.5
+    """
+    return lambda count: gamma * (count + 1.0) / (gamma * (count + 1.0) + 1)
 
 
 @schedule
-def _upper_bound(gamma: Positive) -> Any:
-    """1 + 1/(γt), t = count + 1: from about ∞ to 1."""
-    return lambda count: (gamma * (count + 1) + 1) / (gamma * (count + 1))
+def upper_bound_schedule(gamma: Positive) -> Any:
+    """AdaBound's upper bound, relative to the final rate: 1 + 1/(γt), t = count + 1. Falls from about 1/γ to 1.
+
+    Args:
+      gamma: γ, how fast it closes.
+
+    Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843
+
+    >>> import gradtx
+    >>> float(gradtx.upper_bound_schedule(0.5)(1))
+    2.0
+    """
+    return lambda count: (gamma * (count + 1.0) + 1) / (gamma * (count + 1.0))
 
 
 def _bounded(
@@ -40,7 +60,7 @@ def _bounded(
         bias_correction(b2, power=-0.5),
         bias_correction(b1),
         scale_by_learning_rate(learning_rate, flip_sign=False),
-        clip_by_bounds(final * _lower_bound(gamma), final * _upper_bound(gamma)),
+        clip_by_bounds(final * lower_bound_schedule(gamma), final * upper_bound_schedule(gamma)),
     )
     return product(scale_by_momentum(b1), rate)
 
@@ -55,7 +75,9 @@ def adabound(
     eps: NonNegative = 1e-8,
     base_lr: Positive | None = None,
 ) -> Any:
-    """Adam whose rates are kept between bounds that close in on SGD's: θ ← θ − clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), l, u)·m.
+    """Adam whose rates are kept between bounds that close in on SGD's.
+
+    θ ← θ − clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), l, u)·m, with
 
     l = f·(1 − 1/(γt+1)), u = f·(1 + 1/(γt)), f = final_lr·η/η₀.
 

@@ -252,7 +252,7 @@ def yogi(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: No
 
 
 class RectifyState(NamedTuple):
-    count: jax.Array  # int32, steps taken
+    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
 
 
 @transformation
@@ -368,14 +368,15 @@ def scale_by_belief(
 
     def update(updates: Tree, state: BeliefState, params: Tree = None) -> tuple[Tree, BeliefState]:
         m = blend(b1, state.momentum, updates)
-        s = map_leaves(lambda s, g, m: b2 * s + (1 - b2) * abs_squared(g - m) + eps_root, state.variance, updates, m)
+        # ε_root is added before the last sum: ending a state in "+ constant" makes XLA compute it twice, from a copy.
+        s = map_leaves(lambda s, g, m: b2 * s + ((1 - b2) * abs_squared(g - m) + eps_root), state.variance, updates, m)
         m_weight, s_weight = (b * w + (1 - b) for b, w in ((b1, state.momentum_weight), (b2, state.variance_weight)))
 
         # Both directions are a·m + b·g.
-        a, b = 1 / m_weight, 0.0
+        correct, a, b = 1 / s_weight, 1 / m_weight, 0.0
         if nesterov:
             a, b = b1 / (b1 * m_weight + (1 - b1)), (1 - b1) / m_weight
-        u = map_leaves(lambda m, s, g: (a * m + b * g) / (sqrt(s / s_weight) + eps), m, s, updates)
+        u = map_leaves(lambda m, s, g: (a * m + b * g) / (sqrt(correct * s) + eps), m, s, updates)
         return u, BeliefState(m, s, m_weight, s_weight)
 
     return init, update
