@@ -81,6 +81,7 @@ from gradtx.statistics import (
     reciprocal,
     running_max,
     running_sum,
+    saturate,
     scale_by_momentum,
     scale_by_rms,
     scale_by_rss,

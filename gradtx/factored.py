@@ -8,7 +8,7 @@ import numpy as np
 
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.transformation import increment, transformation
-from gradtx.core.tree import abs_squared, map_leaves, real_like, zeros_like
+from gradtx.core.tree import abs_squared, as_float32, bounded, map_leaves, present, real_like, sqrt, zeros_like
 
 __all__ = ["scale_by_factored_rms"]
 
@@ -85,11 +85,11 @@ def scale_by_factored_rms(
 
         def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
             second, largest = axes(g)  # type: ignore[misc]
-            mean = jnp.mean(r, second - (second > largest), keepdims=True)
-            return g * jnp.expand_dims(jax.lax.rsqrt(r / mean), largest) * jnp.expand_dims(jax.lax.rsqrt(c), second)
+            mean = jnp.mean(r, second - (second > largest), keepdims=True) + float(jnp.finfo(r.dtype).tiny)
+            return bounded(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
 
         by_factors = _map_some(factored_rate, updates, row, column)
-        by_moment = _map_some(lambda g, v: g * jax.lax.rsqrt(v), updates, second_moment)
+        by_moment = _map_some(lambda g, v: bounded(g) / sqrt(v), updates, second_moment)
         updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=lambda x: x is None)
         return updates, FactoredState(increment(state.count), row, column, second_moment)
 
@@ -102,4 +102,8 @@ def _without(p: Any, axis: int) -> Any:
 
 def _map_some(f: Any, *trees: Tree) -> Tree:
     """Map over leaves of different shapes; None where any of them is None."""
-    return jax.tree.map(lambda *xs: None if any(x is None for x in xs) else f(*xs), *trees, is_leaf=lambda x: x is None)
+
+    def apply(*xs: Any) -> Any:
+        return f(*map(as_float32, xs)) if all(map(present, xs)) else None
+
+    return jax.tree.map(apply, *trees, is_leaf=lambda x: x is None)

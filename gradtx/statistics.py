@@ -14,7 +14,7 @@ from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.combine import add, chain, identity, product, scale
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, full_like, map_leaves, saturate, sqrt, zeros_like
+from gradtx.core.tree import abs_squared, bounded, full_like, map_leaves, sqrt, zeros_like
 
 __all__ = [
     "absolute",
@@ -26,6 +26,7 @@ __all__ = [
     "reciprocal",
     "running_max",
     "running_sum",
+    "saturate",
     "scale_by_momentum",
     "scale_by_rms",
     "scale_by_rss",
@@ -66,7 +67,8 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: Any = None, *, ini
         return EmaState(full_like(params, initial_value, accumulator_dtype))
 
     def update(updates: Tree, state: EmaState, params: Tree = None) -> tuple[Tree, EmaState]:
-        average = blend(decay, state.ema, updates)
+        new = 1 - decay
+        average = map_leaves(lambda a, u: decay * a + new * u, state.ema, updates)
         return average, EmaState(average)
 
     return init, update
@@ -94,7 +96,7 @@ def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dt
         return MomentumState(zeros_like(params, accumulator_dtype))
 
     def update(updates: Tree, state: MomentumState, params: Tree = None) -> tuple[Tree, MomentumState]:
-        momentum = blend(decay, state.momentum, updates)
+        momentum = momentum_of(decay, state.momentum, updates)
         if not nesterov:
             return momentum, MomentumState(momentum)
         new = 1 - decay
@@ -103,10 +105,10 @@ def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dt
     return init, update
 
 
-def blend(decay: Any, average: Tree, updates: Tree) -> Tree:
-    """β·a + (1−β)·u, leaf by leaf."""
+def momentum_of(decay: Any, momentum: Tree, gradients: Tree) -> Tree:
+    """β·m + (1−β)·g, leaf by leaf, with g saturated as it is under the root of a rate."""
     new = 1 - decay
-    return map_leaves(lambda a, u: decay * a + new * saturate(u), average, updates)
+    return map_leaves(lambda m, g: decay * m + new * bounded(g), momentum, gradients)
 
 
 class TraceState(NamedTuple):
@@ -132,7 +134,7 @@ def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Any = None) -
         return TraceState(zeros_like(params, accumulator_dtype))
 
     def update(updates: Tree, state: TraceState, params: Tree = None) -> tuple[Tree, TraceState]:
-        velocity = map_leaves(lambda b, u: decay * b + saturate(u), state.trace, updates)
+        velocity = map_leaves(lambda b, u: decay * b + bounded(u), state.trace, updates)
         if not nesterov:
             return velocity, TraceState(velocity)
         return map_leaves(lambda b, u: decay * b + u, velocity, updates), TraceState(velocity)
@@ -173,9 +175,19 @@ def bias_correction(decay: Decay, power: float = 1.0, *, initial_weight: Real = 
 # What is averaged, and sums and maxima
 
 
+@transformation
+def saturate() -> Any:
+    """u, with |u| bounded where its square would overflow (2e16 in float32), as `square` bounds it.
+
+    It stands where the gradient itself is the direction: numerator and denominator of g/√v then see the same spike.
+    Infinite and NaN elements stay what they are.
+    """
+    return None, lambda updates, state, params=None: (map_leaves(bounded, updates), state)
+
+
 @transformation(real=True)
 def square() -> Any:
-    """|u|², real for complex updates. Finite for finite u: |u| saturates near the root of the largest float."""
+    """|u|², real for complex updates. Finite for finite u: see `saturate`."""
     return None, lambda updates, state, params=None: (map_leaves(abs_squared, updates), state)
 
 
@@ -312,7 +324,7 @@ def scale_by_rms(
     Source: Hinton 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
     """
     mean_square = ema(decay, debias=bias_correction, initial_value=initial_scale)
-    return product(identity(), chain(square(), mean_square, _inverse_root(eps, eps_in_sqrt)))
+    return product(saturate(), chain(square(), mean_square, _inverse_root(eps, eps_in_sqrt)))
 
 
 @transformation
@@ -335,7 +347,7 @@ def scale_by_stddev(
     )
     # Rounding can leave a variance of −1e-7·v.
     rate = chain(variance, clip_by_bounds(lower=0.0), _inverse_root(eps, eps_in_sqrt))
-    return product(identity(), rate)
+    return chain(saturate(), product(identity(), rate))
 
 
 @transformation
@@ -354,7 +366,7 @@ def scale_by_rss(
     Source: Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html
     """
     total = running_sum(initial_accumulator_value)
-    return product(identity(), chain(square(), total, _inverse_root(eps, eps_in_sqrt)))
+    return product(saturate(), chain(square(), total, _inverse_root(eps, eps_in_sqrt)))
 
 
 def _inverse_root(eps: Any, eps_in_sqrt: bool) -> Any:

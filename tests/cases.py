@@ -24,6 +24,10 @@ class Case:
     sign_only: bool = False  # every element of an update has the same size
     zero_stays: bool = True  # zero gradients give zero updates
     complex_safe: bool = True
+    bounded_steps: bool = True  # the size of a step does not grow with that of its gradient
+    in_place: bool = True  # a donated step needs no temporaries (no norms, no gradient bounded for three readers)
+    # Whose function of the same name and arguments gives the same numbers: "optax", else "torch" or "paper".
+    source: str = "optax"
 
     @property
     def tx(self) -> gradtx.GradientTransformation:
@@ -38,29 +42,44 @@ def _case(name: str, arguments: dict[str, Any] | None = None, /, *, label: str =
 LR = {"learning_rate": 1e-2}
 
 CASES = (
-    _case("sgd", LR, slots=0),
-    _case("sgd", LR | {"momentum": 0.9}, label="sgd-momentum", slots=1),
-    _case("sgd", LR | {"momentum": 0.9, "nesterov": True}, label="sgd-nesterov", slots=1),
+    _case("sgd", LR, bounded_steps=False, slots=0),
+    _case("sgd", LR | {"momentum": 0.9}, label="sgd-momentum", bounded_steps=False, slots=1),
+    _case("sgd", LR | {"momentum": 0.9, "nesterov": True}, label="sgd-nesterov", bounded_steps=False, slots=1),
     _case("adagrad", LR, slots=1),
     _case("rmsprop", LR, slots=1, scale_invariant=True),
     _case("rmsprop", LR | {"eps_in_sqrt": False, "decay": 0.99}, label="rmsprop-torch", slots=1, scale_invariant=True),
-    _case("rmsprop", LR | {"centered": True, "momentum": 0.9}, label="rmsprop-centered", slots=3),
-    _case("adadelta", {}, slots=2),
+    _case(
+        "rmsprop",
+        LR | {"centered": True, "momentum": 0.9},
+        label="rmsprop-centered",
+        slots=3,
+        in_place=False,
+        scale_invariant=True,
+    ),
+    _case("adadelta", {"learning_rate": 1.0}, slots=2, scale_invariant=True),
     _case("adam", LR, slots=2, scale_invariant=True),
-    _case("adamw", LR, slots=2, needs_params=True, zero_stays=False),
+    _case("adamw", LR, slots=2, needs_params=True, zero_stays=False, scale_invariant=True),
     _case("adamax", LR, slots=2, scale_invariant=True),
-    _case("adamaxw", LR, slots=2, needs_params=True, zero_stays=False),
+    _case("adamaxw", LR, slots=2, needs_params=True, zero_stays=False, scale_invariant=True),
     _case("nadam", LR, slots=2, scale_invariant=True),
-    _case("nadam", LR | {"momentum_decay": 4e-3}, label="nadam-torch", slots=2, scale_invariant=True),
-    _case("nadamw", LR, slots=2, needs_params=True, zero_stays=False),
-    _case("amsgrad", LR, slots=3, scale_invariant=True),
-    _case("adafactor", LR, needs_params=True, scale_invariant=True),
-    _case("adabound", {}, slots=2),
-    _case("adaboundw", {}, slots=2, needs_params=True, zero_stays=False),
-    _case("amsbound", {}, slots=3),
-    _case("amsboundw", {}, slots=3, needs_params=True, zero_stays=False),
-    _case("yogi", LR, slots=2),
-    _case("radam", LR, slots=2),
+    _case("nadam", LR | {"momentum_decay": 4e-3}, label="nadam-torch", slots=2, scale_invariant=True, source="torch"),
+    _case("nadamw", LR, slots=2, needs_params=True, zero_stays=False, scale_invariant=True),
+    _case("amsgrad", LR, slots=3, scale_invariant=True, source="torch"),
+    _case("adafactor", LR, in_place=False, needs_params=True, scale_invariant=True),
+    _case(
+        "adafactor",
+        LR | {"min_dim_size_to_factor": 2},
+        label="adafactor-factored",
+        in_place=False,
+        needs_params=True,
+        scale_invariant=True,
+    ),
+    _case("adabound", {}, bounded_steps=False, slots=2, source="torch"),
+    _case("adaboundw", {}, bounded_steps=False, slots=2, needs_params=True, zero_stays=False, source="torch"),
+    _case("amsbound", {}, bounded_steps=False, slots=3, source="torch"),
+    _case("amsboundw", {}, bounded_steps=False, slots=3, needs_params=True, zero_stays=False, source="torch"),
+    _case("yogi", LR, slots=2, source="paper"),
+    _case("radam", LR, bounded_steps=False, slots=2),
     _case("adabelief", LR, slots=2, scale_invariant=True),
     _case(
         "lion",
@@ -71,8 +90,8 @@ CASES = (
         sign_only=True,
         scale_invariant=True,
     ),
-    _case("lamb", LR, slots=2, needs_params=True, scale_invariant=True),
-    _case("lars", LR, slots=1, needs_params=True, scale_invariant=True),
+    _case("lamb", LR, in_place=False, slots=2, needs_params=True, scale_invariant=True),
+    _case("lars", LR, in_place=False, slots=1, needs_params=True, scale_invariant=True),
 )
 
 BY_NAME = {case.name: case for case in CASES}

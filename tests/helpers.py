@@ -16,10 +16,14 @@ def random_tree(seed: int = 0, dtype: Any = jnp.float32) -> Tree:
     """A small tree with a scalar, a vector, a matrix and a 3-d leaf."""
     shapes = {"scalar": (), "layer": {"kernel": (3, 4), "bias": (4,)}, "stack": (2, 3, 2)}
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), dtype), shapes, is_leaf=lambda x: isinstance(x, tuple))
+    return jax.tree.map(
+        lambda s: jnp.asarray(rng.normal(size=s), dtype), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
 
 
-def run_steps(tx: Any, params: Tree, gradients: list[Tree], *, jit: bool = True, **extra_args: Any) -> tuple[Tree, Tree]:
+def run_steps(
+    tx: Any, params: Tree, gradients: list[Tree], *, jit: bool = True, **extra_args: Any
+) -> tuple[Tree, Tree]:
     """Parameters and state after one step with each of the gradients."""
 
     def step(params: Tree, state: Tree, gradient: Tree) -> tuple[Tree, Tree]:

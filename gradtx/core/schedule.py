@@ -27,8 +27,13 @@ class Schedule(Value):
 
     def __call__(self, count: Any) -> jax.Array:
         """The value at step `count` (a number or an array of any shape), inside or outside `jit`."""
-        function = self._once("function", lambda: self._result(self._rounded))
-        return jnp.asarray(function(jnp.asarray(count)))
+        count, arguments = jnp.asarray(count), self._rounded
+        kinds = self.constructor.kinds  # type: ignore[attr-defined]
+        scheduled = {name: a(count) for name, a in arguments.items() if name in kinds and isinstance(a, Schedule)}
+        if scheduled:  # a number of a schedule may itself be one
+            return jnp.asarray(self._result(arguments | scheduled)(count))
+        function = self._once("function", lambda: self._result(arguments))
+        return jnp.asarray(function(count))
 
     def __add__(self, other: Any) -> "Schedule":
         return _arithmetic(self, "+", other)

@@ -66,17 +66,23 @@ def select(where: Any, tree: Tree) -> Tree:
         if not any(jax.tree.leaves(answers)):
             raise ValueError(f"the pattern {_written(where)} matches no leaf; the leaves are {_paths(tree)}")
         return answers
+    return _answers(where, tree)
+
+
+def _answers(where: Any, tree: Tree) -> Tree:
+    """`select` without the patterns: what a predicate or a tree (of labels, too) says of each leaf."""
     if _is_function(where):
         if _arity(where) == 2:
             return map_with_path(where, tree)
-        return select(where(tree), tree)
+        where = where(tree)
+
+    def spread(answer: Any, below: Tree) -> Tree:
+        return jax.tree.map(lambda _: answer, below, is_leaf=_is_none)
+
     try:
-        spread = jax.tree.map(
-            lambda answer, below: jax.tree.map(lambda _: answer, below, is_leaf=_is_none), where, tree, is_leaf=_is_none
-        )
+        return jax.tree.map(spread, where, tree, is_leaf=_is_none)
     except (ValueError, TypeError) as error:
         raise LeafError(f"the tree of masks or labels does not fit the parameters: {error}") from error
-    return spread
 
 
 def _written(pattern: Any) -> str:
@@ -186,7 +192,7 @@ def partition(transforms: Mapping[Any, GradientTransformation], param_labels: An
         if param_labels is None:
             labels = map_with_path(lambda path, _: next((p for p in transforms if _matches(p, path)), None), params)
         else:
-            labels = select(param_labels, params)
+            labels = _answers(param_labels, params)
 
         def check(path: str, label: Any) -> Any:
             if label not in transforms:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match
+from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, unshared
 from gradtx.core.value import Value, constructor_of, wrap
 
 __all__ = [
@@ -78,7 +78,7 @@ class GradientTransformation(Value):
         """
         with _owner(self):
             check_arrays(params)
-        return initialize(self, params)
+        return unshared(initialize(self, params), params, self)
 
     def update(self, updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         """Transform the updates and advance the state.
@@ -261,10 +261,16 @@ def _extra_args(tx: Any) -> frozenset[str]:
 def initialize(tx: Any, params: Tree) -> Tree:
     """`tx.init` as combinators call it: without the checks that the outermost transformation has already made."""
     if not isinstance(tx, GradientTransformation):
-        return tx.init(params)
+        return _strong(tx.init(params))
     init, _ = tx._functions
     with _owner(tx):
-        return EmptyState() if init is None else init(params)
+        state = EmptyState() if init is None else init(params)
+        return _strong(state) if tx._is_atom else state
+
+
+def _strong(state: Tree) -> Tree:
+    """Without weak types (`jnp.full((), jnp.inf)` has one), as `run` returns it: one trace for all steps."""
+    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x, state)
 
 
 def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> tuple[Tree, Tree]:

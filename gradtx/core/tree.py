@@ -16,6 +16,7 @@ __all__ = [
     "LeafError",
     "abs_squared",
     "as_float32",
+    "bounded",
     "cast_like",
     "check_arrays",
     "check_match",
@@ -29,8 +30,8 @@ __all__ = [
     "present",
     "real_like",
     "rms",
-    "saturate",
     "sqrt",
+    "unshared",
     "zeros_like",
 ]
 
@@ -213,16 +214,32 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
     return structure.unflatten([cast(n, o) for n, o in zip(new, old, strict=True)])
 
 
+def unshared(tree: Tree, *others: Tree) -> Tree:
+    """`tree` with a buffer of its own for every leaf, so that it can be donated: what occurs twice, or in one of the
+    other trees, is copied."""
+    seen = {id(leaf) for leaf in jax.tree.leaves(others)}
+
+    def own(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+            return leaf
+        leaf = leaf.copy() if id(leaf) in seen else leaf
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, tree)
+
+
 # Numbers that neither overflow nor divide by zero
 
 
-def saturate(x: jax.Array) -> jax.Array:
-    """Bound |x| by 2⁻¹⁰ of the root of the largest float (2e16 in float32).
+def _limit(dtype: Any) -> float:
+    """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
+    return float(jnp.finfo(dtype).max) ** 0.5 / 1024
 
-    One finite spike then cannot make a sum of squares infinite for good; a million of them can be added. Infinite and
-    NaN entries stay what they are, to be seen.
-    """
-    limit = float(jnp.finfo(x.dtype).max) ** 0.5 / 1024
+
+def bounded(x: jax.Array) -> jax.Array:
+    """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
+    limit = _limit(x.dtype)
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
@@ -230,9 +247,13 @@ def saturate(x: jax.Array) -> jax.Array:
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
-    """|x|², real for complex x too, finite for finite x."""
-    x = saturate(x)
-    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+    """|x|², real for complex x too, bounded at the square of where `bounded` bounds x.
+
+    One finite spike then cannot make a sum of squares infinite for good. It is not written with `bounded`: a shared
+    intermediate of several operations is what XLA writes to memory instead of computing it twice.
+    """
+    squared = x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+    return jnp.minimum(squared, _limit(x.dtype) ** 2)
 
 
 def sqrt(x: jax.Array) -> jax.Array:
@@ -260,6 +281,8 @@ def global_norm(tree: Tree) -> jax.Array:
     if not sizes:
         return jnp.zeros(())
     largest = jnp.stack([jnp.max(s) for s in sizes]).max()
-    largest = jax.lax.stop_gradient(jnp.where((largest > 0) & (largest < jnp.inf), largest, 1))
+    # At most 1/16 of the largest float: XLA may divide by multiplying with the reciprocal, which must not be denormal.
+    limits = jnp.finfo(largest.dtype)
+    largest = jax.lax.stop_gradient(jnp.clip(largest, float(limits.tiny), float(limits.max) / 16))
     total = sum(jnp.sum(jnp.square(s / largest)) for s in sizes)
-    return jnp.where(total > 0, largest * jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0

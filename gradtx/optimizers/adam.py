@@ -12,7 +12,7 @@ from gradtx.core.combine import add, chain, product, scale
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_trust_ratio
-from gradtx.statistics import bias_correction, inverse_rms, scale_by_momentum
+from gradtx.statistics import bias_correction, inverse_rms, saturate, scale_by_momentum
 
 __all__ = [
     "adam",
@@ -42,7 +42,7 @@ def _nesterov_direction(b1: Any, now: Any, ahead: Any, accumulator_dtype: Any = 
     momentum = scale_by_momentum(b1, accumulator_dtype=accumulator_dtype)
     return add(
         chain(momentum, bias_correction(ahead, initial_weight=1 - now), scale(ahead)),
-        chain(bias_correction(now), scale(1 - now)),
+        chain(saturate(), bias_correction(now), scale(1 - now)),
     )
 
 
@@ -155,7 +155,7 @@ def adamw(
     """Adam with decoupled weight decay: θ ← θ − η·(m̂/(√v̂ + ε) + λ·θ).
 
     The decay is multiplied by η, a schedule included (as in torch and Optax). For a decay that does not follow the
-    schedule put `chain(add_decayed_weights(λ), scale(-1.0))` beside `adam` with `add`.
+    schedule, −λ·θ, put `chain(set_to_zero(), add_decayed_weights(λ), scale(-1.0))` beside `adam` with `add`.
 
     Args:
       learning_rate: η.

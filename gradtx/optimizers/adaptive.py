@@ -9,7 +9,7 @@ from gradtx.clipping import clip_by_block_rms
 from gradtx.core.arguments import Decay, NonNegative, Positive, Real
 from gradtx.core.combine import chain, scale
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, map_leaves, real_like, zeros_like
+from gradtx.core.tree import abs_squared, bounded, map_leaves, real_like, zeros_like
 from gradtx.factored import scale_by_factored_rms
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_param_block_rms
 from gradtx.statistics import ema, scale_by_rms, scale_by_rss, scale_by_stddev, trace
@@ -118,7 +118,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
         # From the new x, so that the old one can be overwritten: solving next_x for x + ε gives
         # x + ε = (x' + ρ·ε)·(s + ε) / (ρ·(s + ε) + (1−ρ)·g²), without cancellation.
         below = rho * (s + eps) + (1 - rho) * abs_squared(g)
-        return g * jnp.sqrt((x + rho * eps) / (below + float(jnp.finfo(below.dtype).tiny)))
+        return bounded(g) * jnp.sqrt((x + rho * eps) / (below + float(jnp.finfo(below.dtype).tiny)))
 
     def update(updates: Tree, state: AdadeltaState, params: Tree = None) -> tuple[Tree, AdadeltaState]:
         s = map_leaves(next_s, state.squared_gradient, updates)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import jax
+
 from gradtx.clipping import clip_by_bounds
-from gradtx.core.arguments import Decay, NonNegative, Positive
+from gradtx.core.arguments import Decay, NonNegative, Positive, plain
 from gradtx.core.combine import chain, product, scale
 from gradtx.core.schedule import Schedule, schedule
 from gradtx.core.transformation import transformation
@@ -49,9 +51,9 @@ def _bounded(
     learning_rate: Any, b1: Any, b2: Any, final_lr: Any, gamma: Any, eps: Any, base_lr: Any, maximum: bool
 ) -> Any:
     """Momentum times clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), f·(1 − 1/(γt+1)), f·(1 + 1/(γt))), f = final_lr·η/η₀."""
-    if base_lr is None:
-        base_lr = learning_rate(0) if isinstance(learning_rate, Schedule) else learning_rate
-    final = final_lr * (learning_rate / base_lr)
+    if base_lr is None and isinstance(learning_rate, Schedule):
+        base_lr = _first_value(learning_rate)
+    final = final_lr if base_lr is None else final_lr * (learning_rate / base_lr)
     rate = chain(
         square(),
         ema(b2, debias=False),
@@ -63,6 +65,16 @@ def _bounded(
         clip_by_bounds(final * lower_bound_schedule(gamma), final * upper_bound_schedule(gamma)),
     )
     return product(scale_by_momentum(b1), rate)
+
+
+def _first_value(learning_rate: Schedule) -> Any:
+    with jax.ensure_compile_time_eval():
+        first = plain(learning_rate(0))
+    if isinstance(first, float) and first == 0:
+        raise ValueError(
+            "AdaBound: the schedule starts from 0; give base_lr, the rate at which the final rate is final_lr"
+        )
+    return first
 
 
 @transformation

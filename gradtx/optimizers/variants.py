@@ -15,17 +15,17 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.combine import chain, product
 from gradtx.core.transformation import increment, transformation
-from gradtx.core.tree import abs_squared, full_like, map_leaves, real_like, sqrt, zeros_like
+from gradtx.core.tree import abs_squared, bounded, full_like, map_leaves, real_like, sqrt, zeros_like
 from gradtx.optimizers.adam import direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import (
     absolute,
     bias_correction,
-    blend,
     decaying_max,
     ema,
     inverse_rms,
     inverse_root,
+    momentum_of,
     reciprocal,
     running_max,
     square,
@@ -367,7 +367,7 @@ def scale_by_belief(
         return BeliefState(zeros_like(params), zeros_like(real_like(params)), unseen, unseen)
 
     def update(updates: Tree, state: BeliefState, params: Tree = None) -> tuple[Tree, BeliefState]:
-        m = blend(b1, state.momentum, updates)
+        m = momentum_of(b1, state.momentum, updates)
         # ε_root is added before the last sum: ending a state in "+ constant" makes XLA compute it twice, from a copy.
         s = map_leaves(lambda s, g, m: b2 * s + ((1 - b2) * abs_squared(g - m) + eps_root), state.variance, updates, m)
         m_weight, s_weight = (b * w + (1 - b) for b, w in ((b1, state.momentum_weight), (b2, state.variance_weight)))
@@ -376,7 +376,7 @@ def scale_by_belief(
         correct, a, b = 1 / s_weight, 1 / m_weight, 0.0
         if nesterov:
             a, b = b1 / (b1 * m_weight + (1 - b1)), (1 - b1) / m_weight
-        u = map_leaves(lambda m, s, g: (a * m + b * g) / (sqrt(correct * s) + eps), m, s, updates)
+        u = map_leaves(lambda m, s, g: (a * m + b * bounded(g)) / (sqrt(correct * s) + eps), m, s, updates)
         return u, BeliefState(m, s, m_weight, s_weight)
 
     return init, update
