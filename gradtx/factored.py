@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import NonNegative, Real
-from gradtx.core.transformation import increment, transformation
+from gradtx.core.hyperparameters import increment
+from gradtx.core.transformation import transformation
 from gradtx.core.tree import abs_squared, as_float32, bounded, map_leaves, present, real_like, sqrt, zeros_like
 
 __all__ = ["scale_by_factored_rms"]

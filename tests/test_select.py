@@ -147,3 +147,16 @@ def test_selection_inside_selection():
     assert_close(updates["layer"], {"kernel": PARAMS["layer"]["kernel"], "bias": 2 * PARAMS["layer"]["bias"]})
     tx = gradtx.partition({"stack": gradtx.adamw(0.1, mask="*kernel"), "*": gradtx.identity()})
     tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+def test_predicates_are_not_asked_about_none():
+    params = {"w": jnp.ones(2), "activation": None, "b": jnp.ones(2)}
+    tx = gradtx.chain(
+        gradtx.masked(gradtx.scale(2.0), lambda path, leaf: leaf.ndim == 1 and path == "w"),
+        gradtx.partition(
+            {"a": gradtx.scale(3.0), "b": gradtx.scale(5.0)},
+            lambda path, leaf: "a" if leaf.size and path == "w" else "b",
+        ),
+    )
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert_close(updates, {"w": 6 * jnp.ones(2), "activation": None, "b": 5 * jnp.ones(2)})

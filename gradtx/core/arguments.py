@@ -14,7 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Decay", "NonNegative", "Positive", "Real", "canonical", "check", "kind_of", "numeric", "plain"]
+__all__ = [
+    "Decay",
+    "Fraction",
+    "NonNegative",
+    "Period",
+    "Positive",
+    "Range",
+    "Real",
+    "Steps",
+    "canonical",
+    "check",
+    "kind_of",
+    "numeric",
+    "plain",
+    "whole",
+]
 
 # float | jax.Array | Schedule: bodies compute with a number in the same words whichever it is.
 Scalar = Any
@@ -26,12 +41,16 @@ class Range:
 
     contains: Callable[[float], bool]
     words: str
+    integer: bool = False  # a count of steps: part of the structure, not a leaf
 
 
 Real = Annotated[Scalar, Range(lambda x: not math.isnan(x), "a number")]
 NonNegative = Annotated[Scalar, Range(lambda x: x >= 0, "at least 0")]
 Positive = Annotated[Scalar, Range(lambda x: x > 0, "greater than 0")]
 Decay = Annotated[Scalar, Range(lambda x: 0 <= x < 1, "in [0, 1)")]
+Fraction = Annotated[Scalar, Range(lambda x: 0 <= x <= 1, "in [0, 1]")]
+Steps = Annotated[int, Range(lambda x: x >= 0, "an integer, at least 0", integer=True)]
+Period = Annotated[int, Range(lambda x: x >= 1, "an integer, at least 1", integer=True)]
 
 
 def kind_of(annotation: Any) -> Range | None:
@@ -47,14 +66,15 @@ def numeric(x: Any) -> bool:
 
 
 def plain(x: Any) -> Any:
-    """Turn a concrete 0-d array into the Python number it holds; leave everything else as it is.
+    """Turn a concrete 0-d array into the Python number it holds, and a JAX array of numbers into a NumPy array.
 
-    A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields.
+    A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields; arithmetic
+    with NumPy arrays is done at once, also inside `jit`, so that what a formula makes of them can be kept.
     """
     concrete = numeric(x) and not isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct))
-    if concrete and x.ndim == 0 and (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
-        return x.item()
-    return x
+    if not concrete or not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+        return x
+    return x.item() if x.ndim == 0 else np.asarray(x)
 
 
 def check(owner: str, name: str, value: Any, kind: Range) -> Any:
@@ -65,6 +85,8 @@ def check(owner: str, name: str, value: Any, kind: Range) -> Any:
       ValueError: it is a number outside the range of its kind.
     """
     value = plain(value)
+    if kind.integer:
+        return whole(owner, name, value, kind)
     if isinstance(value, (int, float)):  # bool counts as the number it is, as in NumPy
         value = float(value)
         if not kind.contains(value):
@@ -78,13 +100,25 @@ def check(owner: str, name: str, value: Any, kind: Range) -> Any:
     return value
 
 
+_STEPS: Range = get_args(Steps)[1]
+
+
+def whole(owner: str, name: str, value: Any, kind: Range = _STEPS) -> int:
+    """A number of steps, given as an int or a whole float; raises a ValueError for anything else."""
+    value = plain(value)
+    if not isinstance(value, (int, float)) or not kind.contains(value) or value == math.inf or value != int(value):
+        raise ValueError(f"{owner}: {name} must be {kind.words}, got {value!r}")
+    return int(value)
+
+
 def canonical(x: Any) -> Any:
-    """Round a Python float to the precision that JAX would give it (float32 unless x64 is on).
+    """Round a Python float (or an array of them) to the precision that JAX would give it (float32 unless x64 is on).
 
     A constant and a traced hyperparameter then are the same number. `1 - 0.999` differs by 1.3e-5 between a
     Python float and a float32: left alone, a learning-rate sweep would not reproduce the single runs.
     """
-    if isinstance(x, float):
+    if isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype == np.float64):
         with np.errstate(over="ignore"):
-            return float(np.asarray(x, jax.dtypes.canonicalize_dtype(float)))
+            rounded = np.asarray(x, jax.dtypes.canonicalize_dtype(float))
+        return rounded if rounded.ndim else float(rounded)
     return x

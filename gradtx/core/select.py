@@ -73,7 +73,7 @@ def _answers(where: Any, tree: Tree) -> Tree:
     """`select` without the patterns: what a predicate or a tree (of labels, too) says of each leaf."""
     if _is_function(where):
         if _arity(where) == 2:
-            return map_with_path(where, tree)
+            return map_with_path(lambda path, leaf: None if leaf is None else where(path, leaf), tree)
         where = where(tree)
 
     def spread(answer: Any, below: Tree) -> Tree:
@@ -194,8 +194,8 @@ def partition(transforms: Mapping[Any, GradientTransformation], param_labels: An
         else:
             labels = _answers(param_labels, params)
 
-        def check(path: str, label: Any) -> Any:
-            if label not in transforms:
+        def check(path: str, leaf: Any, label: Any) -> Any:
+            if leaf is not None and label not in transforms:
                 if param_labels is None:
                     raise ValueError(f"partition: no pattern matches leaf '{path}'; end with '*' for the rest")
                 raise ValueError(
@@ -204,7 +204,7 @@ def partition(transforms: Mapping[Any, GradientTransformation], param_labels: An
                 )
             return label
 
-        labels = map_with_path(check, labels)
+        labels = map_with_path(check, params, labels)
         used = jax.tree.leaves(labels)
         for label in transforms:
             if label not in used:

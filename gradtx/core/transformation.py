@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, ParamSpec, overload
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.hyperparameters import HyperparamsState, increment
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, unshared
 from gradtx.core.value import Value, constructor_of, wrap
@@ -23,9 +24,6 @@ from gradtx.core.value import Value, constructor_of, wrap
 __all__ = [
     "EmptyState",
     "GradientTransformation",
-    "HyperparamsState",
-    "hyperparams",
-    "increment",
     "initialize",
     "is_transformation",
     "maps_to_real",
@@ -43,14 +41,6 @@ WELL_KNOWN = frozenset({"value", "grad", "value_fn", "key"})
 
 class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
-
-
-class HyperparamsState(NamedTuple):
-    """The state of a transformation whose hyperparameters are recorded: scheduled ones, and every learning rate."""
-
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    hyperparams: dict[str, jax.Array]  # name -> the value that the last step used (before the first: will use)
-    inner_state: Tree
 
 
 class GradientTransformation(Value):
@@ -352,11 +342,6 @@ def _foreign_state(tx: GradientTransformation, state: Tree, params: Tree) -> str
 # Scheduled and recorded hyperparameters
 
 
-def increment(count: jax.Array) -> jax.Array:
-    """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
-    return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
-
-
 def _with_hyperparams(
     tx: GradientTransformation, plain_update: Callable[..., Any], recorded: dict[str, Any]
 ) -> Functions:
@@ -382,39 +367,3 @@ def _with_hyperparams(
     # It takes just the arguments that the wrapped function takes.
     update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
     return init, update
-
-
-def hyperparams(state: Tree) -> dict[str, jax.Array]:
-    """The hyperparameters in use, read off any state: the learning rate, and whatever is scheduled.
-
-    Args:
-      state: a state of any transformation, or any pytree that holds one (a flax TrainState).
-
-    Returns:
-      name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
-      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
-    >>> state = tx.init(jnp.ones(3))
-    >>> for _ in range(6):
-    ...     _, state = tx.update(jnp.ones(3), state)
-    >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
-    {'learning_rate': 0.05...}
-    """
-    found: list[tuple[list[str], jax.Array]] = []
-    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, HyperparamsState))
-    for path, node in nodes:
-        if isinstance(node, HyperparamsState):
-            prefix = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-            found += [([*prefix, name], value) for name, value in node.hyperparams.items()]
-            inner = hyperparams(node.inner_state)
-            found += [([*prefix, *name.split("/")], value) for name, value in inner.items()]
-
-    def shortest(path: list[str]) -> str:
-        for start in range(len(path) - 1, 0, -1):
-            if sum(other[start - len(path) :] == path[start:] for other, _ in found) == 1:
-                return "/".join(path[start:])
-        return "/".join(path)
-
-    return {shortest(path): value for path, value in found}

@@ -65,9 +65,9 @@ def leaves(tree: Tree) -> list[Any]:
     return jax.tree.leaves(tree)
 
 
-def map_with_path(f: Callable[..., Any], tree: Tree) -> Tree:
-    """Map `f(path string, leaf)` over the leaves, None leaves included."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: f(path_string(path), leaf), tree, is_leaf=_is_none)
+def map_with_path(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Map `f(path string, leaf, …)` over corresponding leaves, None leaves included."""
+    return jax.tree_util.tree_map_with_path(lambda path, *xs: f(path_string(path), *xs), tree, *rest, is_leaf=_is_none)
 
 
 def _paths(tree: Tree) -> list[str]:

@@ -68,7 +68,7 @@ def wrap(argument: Any) -> Any:
 
     def mark(leaf: Any) -> Any:
         if isinstance(leaf, dict):
-            return Ordered({key: wrap(item) for key, item in leaf.items()})
+            return Ordered({plain(key): wrap(item) for key, item in leaf.items()})
         leaf = plain(leaf)
         static = isinstance(leaf, (int, str, bytes, type, enum.Enum, np.dtype, re.Pattern)) or callable(leaf)
         return Static(leaf) if static and not isinstance(leaf, Value) else leaf
@@ -88,7 +88,7 @@ def _unwrap(argument: Any) -> Any:
 class Value:
     """A constructor and its arguments; see the module's docstring. Immutable."""
 
-    __slots__ = ("_arguments", "_built", "constructor")
+    __slots__ = ("__weakref__", "_arguments", "_built", "constructor")
 
     constructor: Callable[..., Any]
     _arguments: dict[str, Any]  # as marked by `wrap`
@@ -125,11 +125,17 @@ class Value:
         return {name: canonical(argument) for name, argument in self.arguments.items()}
 
     def _once(self, what: str, compute: Callable[[], Any]) -> Any:
-        """Compute something from the arguments on first use; anew when JAX's float precision is switched."""
+        """Compute something from the arguments on first use; anew when JAX's float precision is switched.
+
+        Not kept when a leaf is a JAX array: inside a trace, what is computed from it belongs to that trace.
+        """
         key = what, jax.dtypes.canonicalize_dtype(float)
-        if key not in self._built:
-            self._built[key] = compute()
-        return self._built[key]
+        if key in self._built:
+            return self._built[key]
+        result = compute()
+        if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self)):
+            self._built[key] = result
+        return result
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Hyperparameters in a state: how they are recorded, and how they are read."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["HyperparamsState", "hyperparams", "increment"]
+
+Tree = Any
+
+
+class HyperparamsState(NamedTuple):
+    """The state of a transformation whose hyperparameters are recorded: scheduled ones, and every learning rate."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
+    hyperparams: dict[str, jax.Array]  # name -> the value that the last step used (before the first: will use)
+    inner_state: Tree
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
+    return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
+
+
+def hyperparams(state: Tree) -> dict[str, jax.Array]:
+    """The hyperparameters in use, read off any state: the learning rate, and whatever is scheduled.
+
+    Args:
+      state: a state of any transformation, or any pytree that holds one (a flax TrainState).
+
+    Returns:
+      name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
+      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
+    >>> state = tx.init(jnp.ones(3))
+    >>> for _ in range(6):
+    ...     _, state = tx.update(jnp.ones(3), state)
+    >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
+    {'learning_rate': 0.05...}
+    """
+    found: list[tuple[list[str], jax.Array]] = []
+    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, HyperparamsState))
+    for path, node in nodes:
+        if isinstance(node, HyperparamsState):
+            prefix = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+            found += [([*prefix, name], value) for name, value in node.hyperparams.items()]
+            inner = hyperparams(node.inner_state)
+            found += [([*prefix, *name.split("/")], value) for name, value in inner.items()]
+
+    def shortest(path: list[str]) -> str:
+        for start in range(len(path) - 1, 0, -1):
+            if sum(other[start - len(path) :] == path[start:] for other, _ in found) == 1:
+                return "/".join(path[start:])
+        return "/".join(path)
+
+    return {shortest(path): value for path, value in found}
