@@ -17,7 +17,12 @@ from gradtx.core.combine import (
 from gradtx.core.hyperparameters import HyperparamsState, hyperparams
 from gradtx.core.schedule import Schedule, as_schedule, schedule
 from gradtx.core.select import freeze, masked, multi_transform, partition
-from gradtx.core.transformation import EmptyState, GradientTransformation, transformation
+from gradtx.core.transformation import (
+    EmptyState,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    transformation,
+)
 from gradtx.core.tree import LeafError, global_norm
 from gradtx.factored import scale_by_factored_rms
 from gradtx.optimizers.adam import (
@@ -114,6 +119,7 @@ __all__ = [
     "EarlyStopping",
     "EmptyState",
     "GradientTransformation",
+    "GradientTransformationExtraArgs",
     "History",
     "HyperparamsState",
     "LeafError",

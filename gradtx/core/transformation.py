@@ -24,6 +24,7 @@ from gradtx.core.value import Value, constructor_of, wrap
 __all__ = [
     "EmptyState",
     "GradientTransformation",
+    "GradientTransformationExtraArgs",
     "initialize",
     "is_transformation",
     "maps_to_real",
@@ -152,6 +153,9 @@ class GradientTransformation(Value):
             for name, argument in self._rounded.items()
             if name in always or (isinstance(argument, Schedule) and name in kinds)
         }
+
+
+GradientTransformationExtraArgs = GradientTransformation  # Optax's name for those that take extra arguments
 
 
 @overload
