@@ -5,6 +5,7 @@ from gradtx.core.arguments import Decay, NonNegative, Positive, Real
 from gradtx.core.combine import (
     add,
     apply_updates,
+    cast_to_params,
     chain,
     identity,
     named_chain,
@@ -21,6 +22,7 @@ from gradtx.core.transformation import (
     EmptyState,
     GradientTransformation,
     GradientTransformationExtraArgs,
+    Transformation,
     transformation,
 )
 from gradtx.core.tree import LeafError, global_norm
@@ -129,6 +131,7 @@ __all__ = [
     "Real",
     "Schedule",
     "Step",
+    "Transformation",
     "absolute",
     "adabelief",
     "adabound",
@@ -151,6 +154,7 @@ __all__ = [
     "apply_updates",
     "as_schedule",
     "bias_correction",
+    "cast_to_params",
     "chain",
     "clip",
     "clip_by_block_rms",

@@ -266,7 +266,7 @@ def test_missing_params():
 @pytest.mark.parametrize("tx", [gradtx.sgd(0.1), gradtx.adam(0.1), gradtx.adafactor(0.1)], ids=lambda tx: tx.name)
 def test_shapes_do_not_broadcast(tx):
     gradient = GRADIENTS[0] | {"layer": {"kernel": jnp.ones(4), "bias": jnp.ones(4)}}
-    with pytest.raises(gradtx.LeafError, match=rf"{tx.name}: leaf 'layer/kernel': shapes do not match"):
+    with pytest.raises(gradtx.LeafError, match=rf"{tx.name}: leaf 'layer/kernel': the update has shape \(4,\), the"):
         tx.update(gradient, tx.init(PARAMS), PARAMS)
 
 
@@ -278,9 +278,9 @@ def test_shapes_do_not_broadcast_without_params():
 
 def test_structures_must_match():
     missing = {key: value for key, value in GRADIENTS[0].items() if key != "stack"}
-    with pytest.raises(gradtx.LeafError, match="adam: leaf 'stack' is not expected"):
+    with pytest.raises(gradtx.LeafError, match="adam: the parameters have a leaf 'stack' that the updates lack"):
         gradtx.adam(0.1).update(missing, gradtx.adam(0.1).init(PARAMS), PARAMS)
-    with pytest.raises(gradtx.LeafError, match="leaf 'extra' is missing from the other tree"):
+    with pytest.raises(gradtx.LeafError, match="the updates have a leaf 'extra' that the parameters lack"):
         gradtx.apply_updates(PARAMS, GRADIENTS[0] | {"extra": jnp.ones(1)})
 
 
@@ -317,3 +317,36 @@ def test_state_of_other_parameters():
         ValueError, match=r"adam: the state does not fit .*\['scalar'\] has shape \(7,\), expected \(\)"
     ):
         tx.update(GRADIENTS[0], tx.init(PARAMS | {"scalar": jnp.ones(7)}), PARAMS)
+
+
+def test_an_array_that_does_not_fit_is_not_broadcast():
+    with pytest.raises(gradtx.LeafError, match=r"scale_by_learning_rate: leaf .* became \(8,\).*jax.vmap"):
+        gradtx.sgd(jnp.ones(8)).update(jnp.ones(()), gradtx.sgd(jnp.ones(8)).init(jnp.ones(())))
+
+
+def test_a_body_must_return_a_pair():
+    @gradtx.transformation
+    def forgot():
+        pass
+
+    with pytest.raises(TypeError, match=r"forgot must return \(init, update\) or a transformation, its body gave None"):
+        forgot().init(PARAMS)
+
+
+def test_schedules_reach_numbers_without_a_kind():
+    @gradtx.transformation
+    def times(factor=1.0):
+        return None, lambda updates, state, params=None: (jax.tree.map(lambda u: factor * u, updates), state)
+
+    tx = times(gradtx.linear_schedule(1.0, 0.0, 2))
+    state = tx.init(PARAMS)
+    _, state = tx.update(PARAMS, state)
+    assert_close(tx.update(PARAMS, state)[0], jax.tree.map(lambda p: 0.5 * p, PARAMS))
+
+
+def test_cast_to_params():
+    params = {"w": jnp.ones(2, jnp.bfloat16), "x": None}
+    tx = gradtx.chain(gradtx.adam(0.1), gradtx.cast_to_params())
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["w"].dtype == jnp.bfloat16
+    assert updates["x"] is None

@@ -452,3 +452,23 @@ def test_accumulators_keep_the_sharding_of_the_parameters():
     code = textwrap.dedent(SHARDED)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "sharded", done.stderr
+
+
+def test_patterns_name_the_parameters_of_nnx():
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, gradtx.adamw(0.1, mask="kernel"), wrt=nnx.Param)
+    gradient = nnx.grad(lambda m: jnp.sum(m(jnp.ones((1, 2))) ** 2))(model)
+    before = jnp.asarray(model.bias[...])
+    optimizer.update(model, gradient)
+    assert model.bias[...].shape == before.shape
+    frozen = gradtx.chain(gradtx.sgd(0.1), gradtx.freeze("bias"))
+    nnx.Optimizer(model, frozen, wrt=nnx.Param).update(model, gradient)
+
+
+def test_equinox_keeps_bfloat16_with_cast_to_params():
+    eqx = pytest.importorskip("equinox")
+    model = eqx.nn.Linear(2, 3, key=jax.random.key(0), dtype=jnp.bfloat16)
+    tx = gradtx.chain(gradtx.adam(1e-2), gradtx.cast_to_params())
+    updates, _ = tx.update(model, tx.init(model), model)
+    assert {x.dtype for x in jax.tree.leaves(eqx.apply_updates(model, updates))} == {jnp.dtype("bfloat16")}

@@ -10,6 +10,7 @@ from helpers import assert_close, random_tree, run_steps
 
 import gradtx
 from gradtx.core.select import select
+from gradtx.core.tree import path_string
 
 PARAMS = random_tree()
 KERNEL = {"layer": {"kernel": True, "bias": False}, "scalar": False, "stack": False}
@@ -19,6 +20,7 @@ KERNEL = {"layer": {"kernel": True, "bias": False}, "scalar": False, "stack": Fa
     "where",
     [
         "*kernel",
+        "kernel",
         "layer/k*",
         re.compile("kern"),
         re.compile(r"^layer/kernel$"),
@@ -27,7 +29,7 @@ KERNEL = {"layer": {"kernel": True, "bias": False}, "scalar": False, "stack": Fa
         lambda path, leaf: leaf.ndim == 2,
         lambda params: jax.tree.map(lambda x: x.ndim == 2, params),
     ],
-    ids=["glob", "glob-path", "regex", "regex-anchored", "tree", "by-path", "by-leaf", "function"],
+    ids=["glob", "name", "glob-path", "regex", "regex-anchored", "tree", "by-path", "by-leaf", "function"],
 )
 def test_every_way_to_choose(where):
     assert select(where, PARAMS) == KERNEL
@@ -160,3 +162,23 @@ def test_predicates_are_not_asked_about_none():
     )
     updates, _ = tx.update(params, tx.init(params), params)
     assert_close(updates, {"w": 6 * jnp.ones(2), "activation": None, "b": 5 * jnp.ones(2)})
+
+
+DEEP = {"encoder": [{"w": jnp.ones(1), "b": jnp.ones(1)}, {"w": jnp.ones(1)}], "w": jnp.ones(1), "wide": jnp.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("w", {"encoder/0/w", "encoder/1/w", "w"}),  # a name, at any depth
+        ("w*", {"encoder/0/w", "encoder/1/w", "w", "wide"}),
+        ("encoder", {"encoder/0/b", "encoder/0/w", "encoder/1/w"}),  # all below it
+        ("encoder/*/w", {"encoder/0/w", "encoder/1/w"}),  # with a slash: the whole path
+        ("*/w", {"encoder/0/w", "encoder/1/w"}),
+        ("1", {"encoder/1/w"}),
+        (re.compile("w$"), {"encoder/0/w", "encoder/1/w", "w"}),
+    ],
+)
+def test_patterns(pattern, paths):
+    chosen = jax.tree_util.tree_flatten_with_path(select(pattern, DEEP))[0]
+    assert {path_string(path) for path, answer in chosen if answer} == paths

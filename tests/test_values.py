@@ -1,6 +1,7 @@
 """A value is a constructor and its arguments: printing, equality, hashing, pickling, editing, and being a pytree."""
 
 import copy
+import inspect
 import pickle
 
 import jax
@@ -97,6 +98,31 @@ def test_replace():
     assert both.replace(transformations=(gradtx.scale(3.0),)) == gradtx.chain(gradtx.scale(3.0), last=gradtx.clip(1.0))
 
 
+def test_replace_finds_the_part_that_has_the_argument():
+    tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adam(1e-3))
+    assert tx.replace(learning_rate=0.5, max_norm=2.0) == gradtx.chain(
+        gradtx.clip_by_global_norm(2.0), gradtx.adam(0.5)
+    )
+    groups = gradtx.partition({"a": gradtx.sgd(0.1), "b": gradtx.trace(0.5)}, lambda path, leaf: path)
+    assert groups.replace(learning_rate=0.5).transforms["a"] == gradtx.sgd(0.5)
+    named = gradtx.chain(gradtx.clip(1.0), last=gradtx.sgd(0.1))
+    assert named.last == gradtx.sgd(0.1)
+    assert named.replace(last=gradtx.sgd(0.2)) == gradtx.chain(gradtx.clip(1.0), last=gradtx.sgd(0.2))
+    with pytest.raises(TypeError, match=r"several parts with an argument 'learning_rate': sgd.*adam"):
+        gradtx.chain(gradtx.sgd(0.1), gradtx.adam(0.1)).replace(learning_rate=1.0)
+
+
+def test_help_shows_kinds_by_name():
+    assert str(inspect.signature(gradtx.ema)).startswith("(decay: Decay, debias: bool = True")
+    assert str(inspect.signature(gradtx.sgd)).endswith("-> GradientTransformation")
+    assert "momentum: Decay | None = None" in str(inspect.signature(gradtx.sgd))
+
+
+def test_hyperparams_of_a_value():
+    assert gradtx.hyperparams(gradtx.sgd(0.1, momentum=0.9)) == {"learning_rate": 0.1, "momentum": 0.9}
+    assert gradtx.hyperparams(gradtx.chain(gradtx.clip(1.0), gradtx.scale(2.0))) == {"max_delta": 1.0, "step_size": 2.0}
+
+
 def test_immutable():
     tx = gradtx.adam(1e-3)
     with pytest.raises(AttributeError, match="immutable"):
@@ -190,13 +216,20 @@ def test_numbers_out_of_range(make, message):
     [
         (lambda: gradtx.adam("fast"), "adam: learning_rate must be a number, an array or a schedule, got 'fast'"),
         (lambda: gradtx.adam(), "adam: missing a required argument: 'learning_rate'"),
-        (lambda: gradtx.adam(1e-3, beta1=0.9), "adam: got an unexpected keyword argument 'beta1'; its signature is"),
-        (lambda: gradtx.chain(gradtx.adam), "is not a transformation"),
+        (lambda: gradtx.adam(1e-3, beta1=0.9), "adam: no argument 'beta1'; did you mean 'b1'. its signature is"),
+        (lambda: gradtx.adam(learning_rat=1e-3), "adam: no argument 'learning_rat'; did you mean 'learning_rate'"),
+        (lambda: gradtx.adam(None), "adam: learning_rate must be a number, an array or a schedule, got None"),
+        (lambda: gradtx.chain(gradtx.adam), r"chain: adam is not a transformation .*did you mean adam\(…\)"),
+        (lambda: gradtx.chain([gradtx.clip(1.0), gradtx.adam(1e-3)]), r"one by one: chain\(\*transformations\)"),
+        (lambda: gradtx.masked("*", "*"), "masked: '.' is not a transformation"),
+        (lambda: gradtx.partition({"a": gradtx.clip(1.0), "b": None}), "partition: None is not a transformation"),
+        (lambda: gradtx.as_schedule(abs) * jnp.ones(3), "a schedule combines with numbers and schedules"),
+        (lambda: gradtx.as_schedule(abs) + "x", "not with 'x'"),
     ],
 )
 def test_wrong_calls(make, message):
     with pytest.raises(TypeError, match=message):
-        make().init(jnp.zeros(1))
+        make()
 
 
 def test_traced_numbers_are_not_checked():

@@ -24,7 +24,6 @@ __all__ = [
     "Real",
     "Steps",
     "canonical",
-    "check",
     "kind_of",
     "numeric",
     "plain",
@@ -35,28 +34,54 @@ __all__ = [
 Scalar = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Range:
     """The numbers that an argument of this kind may have: a test, and the words for it."""
 
+    label: str  # as a signature shows it
     contains: Callable[[float], bool]
     words: str
     integer: bool = False  # a count of steps: part of the structure, not a leaf
 
+    def __repr__(self) -> str:
+        return self.label
 
-Real = Annotated[Scalar, Range(lambda x: not math.isnan(x), "a number")]
-NonNegative = Annotated[Scalar, Range(lambda x: x >= 0, "at least 0")]
-Positive = Annotated[Scalar, Range(lambda x: x > 0, "greater than 0")]
-Decay = Annotated[Scalar, Range(lambda x: 0 <= x < 1, "in [0, 1)")]
-Fraction = Annotated[Scalar, Range(lambda x: 0 <= x <= 1, "in [0, 1]")]
-Steps = Annotated[int, Range(lambda x: x >= 0, "an integer, at least 0", integer=True)]
-Period = Annotated[int, Range(lambda x: x >= 1, "an integer, at least 1", integer=True)]
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """Normalise what a user gave for one argument, and raise if it is not of this kind.
+
+        Raises:
+          TypeError: it is not a number, an array or a schedule.
+          ValueError: it is a number outside the range.
+        """
+        value = plain(value)
+        if self.integer:
+            return whole(owner, name, value, self)
+        if isinstance(value, (int, float)):  # bool counts as the number it is, as in NumPy
+            value = float(value)
+            if not self.contains(value):
+                raise ValueError(f"{owner}: {name} must be {self.words}, got {value!r}")
+        elif isinstance(value, np.ndarray):
+            bad = [x for x in np.asarray(value, float).flat if not self.contains(x)]
+            if bad:
+                raise ValueError(f"{owner}: {name} must be {self.words}, got {bad[0]!r} among its values")
+        elif not numeric(value) and not callable(value):
+            raise TypeError(f"{owner}: {name} must be a number, an array or a schedule, got {value!r}")
+        return value
 
 
-def kind_of(annotation: Any) -> Range | None:
-    """The range that an annotation such as `Decay` or `Decay | None` carries, or None for other arguments."""
+Real = Annotated[Scalar, Range("Real", lambda x: not math.isnan(x), "a number")]
+NonNegative = Annotated[Scalar, Range("NonNegative", lambda x: x >= 0, "at least 0")]
+Positive = Annotated[Scalar, Range("Positive", lambda x: x > 0, "greater than 0")]
+Decay = Annotated[Scalar, Range("Decay", lambda x: 0 <= x < 1, "in [0, 1)")]
+Fraction = Annotated[Scalar, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
+Steps = Annotated[int, Range("Steps", lambda x: x >= 0, "an integer, at least 0", integer=True)]
+Period = Annotated[int, Range("Period", lambda x: x >= 1, "an integer, at least 1", integer=True)]
+
+
+def kind_of(annotation: Any) -> Any:
+    """The kind (something with a `check`) that `Decay` or `Decay | None` carries; None for other annotations."""
     if get_origin(annotation) is Annotated:
-        return next((m for m in get_args(annotation)[1:] if isinstance(m, Range)), None)
+        return next((m for m in get_args(annotation)[1:] if hasattr(m, "check")), None)
     return next((kind for part in get_args(annotation) if (kind := kind_of(part))), None)
 
 
@@ -75,29 +100,6 @@ def plain(x: Any) -> Any:
     if not concrete or not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
         return x
     return x.item() if x.ndim == 0 else np.asarray(x)
-
-
-def check(owner: str, name: str, value: Any, kind: Range) -> Any:
-    """Normalise one number that a user gave, and raise if it lies outside its range.
-
-    Raises:
-      TypeError: the argument is not a number, an array or a schedule.
-      ValueError: it is a number outside the range of its kind.
-    """
-    value = plain(value)
-    if kind.integer:
-        return whole(owner, name, value, kind)
-    if isinstance(value, (int, float)):  # bool counts as the number it is, as in NumPy
-        value = float(value)
-        if not kind.contains(value):
-            raise ValueError(f"{owner}: {name} must be {kind.words}, got {value!r}")
-    elif isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
-        bad = [x for x in np.asarray(value, float).flat if not kind.contains(x)]
-        if bad:
-            raise ValueError(f"{owner}: {name} must be {kind.words}, got {bad[0]!r} among its values")
-    elif value is not None and not numeric(value) and not callable(value):
-        raise TypeError(f"{owner}: {name} must be a number, an array or a schedule, got {value!r}")
-    return value
 
 
 _STEPS: Range = get_args(Steps)[1]

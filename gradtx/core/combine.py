@@ -21,8 +21,8 @@ from gradtx.core.arguments import Real
 from gradtx.core.transformation import (
     EmptyState,
     GradientTransformation,
+    Transformation,
     initialize,
-    is_transformation,
     maps_to_real,
     name_of,
     run,
@@ -33,6 +33,7 @@ from gradtx.core.tree import as_float32, check_match, map_leaves, present, real_
 __all__ = [
     "add",
     "apply_updates",
+    "cast_to_params",
     "chain",
     "identity",
     "named_chain",
@@ -63,12 +64,10 @@ def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
     return _state_type(names)(*states)
 
 
-def _named(owner: str, transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The parts by name: given names, or the constructors' names with _1, _2, … for repeats."""
     parts: dict[str, Any] = {}
     for given, tx in [*((None, t) for t in transformations), *named.items()]:
-        if not is_transformation(tx):
-            raise TypeError(f"{owner}: {tx!r} is not a transformation; it has no init and update")
         name = base = given or name_of(tx).lstrip("_")
         repeats = 0
         while name in parts:
@@ -93,7 +92,7 @@ def _any_real(tx: GradientTransformation) -> bool:
 
 
 @transformation(real=_any_real)
-def chain(*transformations: Any, **named: Any) -> Any:
+def chain(*transformations: Transformation, **named: Transformation) -> Any:
     """Apply transformations one after another: the updates that leave one enter the next.
 
     Args:
@@ -111,7 +110,7 @@ def chain(*transformations: Any, **named: Any) -> Any:
     >>> gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adam(1e-3))
     chain(clip_by_global_norm(max_norm=1.0), adam(learning_rate=0.001))
     """
-    parts = _named("chain", transformations, named)
+    parts = _named(transformations, named)
     state_type = _state_type(tuple(parts))
 
     def init(params: Tree) -> Tree:
@@ -172,7 +171,7 @@ def _all_real(tx: GradientTransformation) -> bool:
 
 
 @transformation(real=_all_real)
-def product(*transformations: Any, **named: Any) -> Any:
+def product(*transformations: Transformation, **named: Transformation) -> Any:
     """Multiply, leaf by leaf, what several transformations make of the same updates.
 
     Adam is the product of a direction (the corrected momentum) and a rate (the inverse root mean square).
@@ -186,11 +185,11 @@ def product(*transformations: Any, **named: Any) -> Any:
     >>> square.update(jnp.array([1.0, -3.0]), square.init(jnp.zeros(2)))[0].tolist()
     [1.0, 9.0]
     """
-    return _side_by_side("product", _named("product", transformations, named), operator.mul)
+    return _side_by_side("product", _named(transformations, named), operator.mul)
 
 
 @transformation(real=_all_real)
-def add(*transformations: Any, **named: Any) -> Any:
+def add(*transformations: Transformation, **named: Transformation) -> Any:
     """Add, leaf by leaf, what several transformations make of the same updates.
 
     Args:
@@ -202,7 +201,7 @@ def add(*transformations: Any, **named: Any) -> Any:
     >>> double.update(jnp.array([1.0, -3.0]), double.init(jnp.zeros(2)))[0].tolist()
     [2.0, -6.0]
     """
-    return _side_by_side("add", _named("add", transformations, named), operator.add)
+    return _side_by_side("add", _named(transformations, named), operator.add)
 
 
 # The small ones
@@ -249,6 +248,25 @@ def scale(step_size: Real) -> Any:
       step_size: the factor s, of any sign; a float, an array or a schedule.
     """
     return None, lambda updates, state, params=None: (map_leaves(lambda u: step_size * u, updates), state)
+
+
+@transformation
+def cast_to_params() -> Any:
+    """Round the updates to the dtypes of the parameters; last in a chain, for loops that add them with `p + u`.
+
+    Updates leave every transformation in float32 or wider, and `apply_updates` rounds once, after the addition. A
+    loop that adds them itself (`eqx.apply_updates`, a `lax.scan` over bfloat16 parameters) would widen the parameters.
+
+    Needs the parameters.
+    """
+
+    def cast(u: Any, p: Any) -> Any:
+        return u.astype(jnp.result_type(p)) if present(u) else u
+
+    return None, lambda updates, state, params: (
+        jax.tree.map(cast, updates, params, is_leaf=lambda x: x is None),
+        state,
+    )
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.tree import key_name
+from gradtx.core.value import Value
+
 __all__ = ["HyperparamsState", "hyperparams", "increment"]
 
 Tree = Any
@@ -26,8 +29,12 @@ def increment(count: jax.Array) -> jax.Array:
 def hyperparams(state: Tree) -> dict[str, jax.Array]:
     """The hyperparameters in use, read off any state: the learning rate, and whatever is scheduled.
 
+    They are a record: a step writes them, and takes its own from the transformation. To change a rate, change the
+    transformation (`tx.replace(learning_rate=…)`), which costs no new compile where it goes through `jit`.
+
     Args:
-      state: a state of any transformation, or any pytree that holds one (a flax TrainState).
+      state: a state of any transformation, or any pytree that holds one (a flax TrainState); or a transformation
+        itself, for all its numbers.
 
     Returns:
       name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
@@ -44,11 +51,12 @@ def hyperparams(state: Tree) -> dict[str, jax.Array]:
     found: list[tuple[list[str], jax.Array]] = []
     nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, HyperparamsState))
     for path, node in nodes:
-        if isinstance(node, HyperparamsState):
-            prefix = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-            found += [([*prefix, name], value) for name, value in node.hyperparams.items()]
-            inner = hyperparams(node.inner_state)
-            found += [([*prefix, *name.split("/")], value) for name, value in inner.items()]
+        names = list(map(key_name, path))
+        if isinstance(state, Value):
+            found.append((names, node))
+        elif isinstance(node, HyperparamsState):
+            found += [([*names, name], value) for name, value in node.hyperparams.items()]
+            found += [([*names, *name.split("/")], value) for name, value in hyperparams(node.inner_state).items()]
 
     def shortest(path: list[str]) -> str:
         for start in range(len(path) - 1, 0, -1):

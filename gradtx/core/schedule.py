@@ -11,7 +11,9 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gradtx.core.arguments import numeric
 from gradtx.core.value import Value, constructor_of, show
 
 __all__ = ["Schedule", "as_schedule", "schedule"]
@@ -36,28 +38,28 @@ class Schedule(Value):
         return jnp.asarray(function(count))
 
     def __add__(self, other: Any) -> "Schedule":
-        return _arithmetic(self, "+", other)
+        return _combine(self, "+", other)
 
     def __radd__(self, other: Any) -> "Schedule":
-        return _arithmetic(other, "+", self)
+        return _combine(other, "+", self)
 
     def __sub__(self, other: Any) -> "Schedule":
-        return _arithmetic(self, "-", other)
+        return _combine(self, "-", other)
 
     def __rsub__(self, other: Any) -> "Schedule":
-        return _arithmetic(other, "-", self)
+        return _combine(other, "-", self)
 
     def __mul__(self, other: Any) -> "Schedule":
-        return _arithmetic(self, "*", other)
+        return _combine(self, "*", other)
 
     def __rmul__(self, other: Any) -> "Schedule":
-        return _arithmetic(other, "*", self)
+        return _combine(other, "*", self)
 
     def __truediv__(self, other: Any) -> "Schedule":
-        return _arithmetic(self, "/", other)
+        return _combine(self, "/", other)
 
     def __rtruediv__(self, other: Any) -> "Schedule":
-        return _arithmetic(other, "/", self)
+        return _combine(other, "/", self)
 
     def __neg__(self) -> "Schedule":
         return _arithmetic(-1.0, "*", self)
@@ -89,6 +91,18 @@ def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Sched
     0.25
     """
     return constructor_of(Schedule, body, as_schedule=lambda function: as_schedule(function))
+
+
+def _combine(left: Any, sign: str, right: Any) -> Schedule:
+    for operand in (left, right):
+        if not isinstance(operand, (int, float, Schedule)) and np.shape(operand) != ():
+            raise TypeError(
+                "a schedule combines with numbers and schedules, not with an array. Where this is a transformation's "
+                "hyperparameter, use it in init and update only, not in what the constructor does before"
+            )
+        if not isinstance(operand, (int, float, Schedule)) and not numeric(operand):
+            raise TypeError(f"a schedule combines with numbers and schedules, not with {operand!r}")
+    return _arithmetic(left, sign, right)
 
 
 @schedule

@@ -2,7 +2,10 @@
 
 Leaves are chosen by
 
-    a pattern      "*/bias" (glob) or re.compile("bias|scale$") (searched), matched against the path "encoder/0/bias"
+    a pattern      of a path such as "encoder/0/bias", as in .gitignore:
+                   "bias" or "*norm*" (no slash) matches any name on the path, so "encoder" is all below it;
+                   "encoder/*/bias" (with a slash) matches the whole path, where * stands for anything, / included;
+                   re.compile("bias|scale$") is searched for in the path
     a predicate    f(path, leaf) -> bool (or a label)
     a tree         booleans (or labels) in the structure of the parameters or a prefix of it;
                    a function f(params) that returns such a tree, as Optax has it
@@ -20,7 +23,7 @@ import jax
 import numpy as np
 
 from gradtx.core.combine import set_to_zero
-from gradtx.core.transformation import GradientTransformation, initialize, run, transformation
+from gradtx.core.transformation import Transformation, initialize, run, transformation
 from gradtx.core.tree import LeafError, map_with_path
 
 __all__ = ["freeze", "masked", "multi_transform", "partition", "select"]
@@ -33,7 +36,11 @@ def _is_none(x: Any) -> bool:
 
 
 def _matches(pattern: str | re.Pattern[str], path: str) -> bool:
-    return fnmatch.fnmatchcase(path, pattern) if isinstance(pattern, str) else bool(pattern.search(path))
+    path = path.removesuffix("/value")  # flax's nnx keeps a parameter's array in its `value`
+    if not isinstance(pattern, str):
+        return bool(pattern.search(path))
+    candidates = [path] if "/" in pattern else path.split("/")
+    return any(fnmatch.fnmatchcase(candidate, pattern) for candidate in candidates)
 
 
 def _is_function(where: Any) -> bool:
@@ -112,12 +119,12 @@ def _booleans(where: Any, tree: Tree) -> Tree:
 
 
 @transformation
-def masked(inner: GradientTransformation, mask: Any) -> Any:
+def masked(inner: Transformation, mask: Any) -> Any:
     """Apply a transformation to the chosen leaves; the others pass through unchanged (use `freeze` to hold them).
 
     Args:
       inner: the transformation.
-      mask: which leaves: a pattern ("*/kernel"), a predicate `(path, leaf) -> bool`, a tree of booleans or a function
+      mask: which leaves: a pattern ("kernel"; see the module `gradtx.core.select`), a predicate `(path, leaf) -> bool`, a tree of booleans or a function
         of the parameters that returns one.
 
     Raises:
@@ -164,7 +171,7 @@ def freeze(mask: Any) -> Any:
 
 
 @transformation
-def partition(transforms: Mapping[Any, GradientTransformation], param_labels: Any = None) -> Any:
+def partition(transforms: Transformation, param_labels: Any = None) -> Any:
     """Different transformations for different leaves.
 
     Args:

@@ -10,8 +10,8 @@ schedules for any number, fixed state dtypes, extra arguments by name, and error
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ import jax.numpy as jnp
 from gradtx.core.hyperparameters import HyperparamsState, increment
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, unshared
-from gradtx.core.value import Value, constructor_of, wrap
+from gradtx.core.value import Value, constructor_of, show, wrap
 
 __all__ = [
     "EmptyState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
+    "Transformation",
     "initialize",
     "is_transformation",
     "maps_to_real",
@@ -140,6 +141,8 @@ class GradientTransformation(Value):
             body = self._result(self._rounded)
             if isinstance(body, GradientTransformation):
                 return body._functions
+            if not isinstance(body, tuple) or len(body) != 2 or not callable(body[1]):
+                raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {body!r}")
             recorded = self._recorded()
             return _with_hyperparams(self, body[1], recorded) if recorded else body
 
@@ -147,11 +150,11 @@ class GradientTransformation(Value):
 
     def _recorded(self) -> dict[str, Any]:
         """The hyperparameters that this atom keeps in its state: those that are schedules or always recorded."""
-        always, kinds = self.constructor.record, self.constructor.kinds  # type: ignore[attr-defined]
+        always = self.constructor.record  # type: ignore[attr-defined]
         return {
             name: argument
             for name, argument in self._rounded.items()
-            if name in always or (isinstance(argument, Schedule) and name in kinds)
+            if name in always or isinstance(argument, Schedule)
         }
 
 
@@ -207,6 +210,29 @@ _pair.__name__ = "GradientTransformation"
 
 
 # Running a transformation, own or foreign (any pair with `init` and `update`)
+
+
+class Part:
+    """The kind of an argument that is a transformation, or holds several."""
+
+    def __repr__(self) -> str:
+        return "Transformation"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """Raise a TypeError unless the value, or each in a tuple or dict of them, is a transformation."""
+        for part in value.values() if isinstance(value, Mapping) else value if type(value) is tuple else (value,):
+            if is_transformation(part):
+                continue
+            hint = ""
+            if isinstance(part, (list, tuple)) and part and all(map(is_transformation, part)):
+                hint = f"; give them one by one: {owner}(*transformations)"
+            elif hasattr(part, "signature") and hasattr(part, "kinds"):
+                hint = f"; did you mean {part.__name__}(…)?"
+            raise TypeError(f"{owner}: {show(part)} is not a transformation (it has no init and update){hint}")
+        return value
+
+
+Transformation = Annotated[Any, Part()]
 
 
 def is_transformation(x: Any) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "check_match",
     "full_like",
     "global_norm",
+    "key_name",
     "leaves",
     "map_leaves",
     "map_with_path",
@@ -52,8 +53,12 @@ class LeafError(ValueError):
 
 def path_string(path: tuple[Any, ...]) -> str:
     """`('encoder', 0, 'kernel')` as JAX writes it becomes "encoder/0/kernel", the form that patterns match."""
-    names = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in path]
-    return "/".join(map(str, names)) or "(the only leaf)"
+    return "/".join(map(key_name, path)) or "(the only leaf)"
+
+
+def key_name(key: Any) -> str:
+    """The name in one step of a path: a dict's key, an attribute, an index."""
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
 def _is_none(x: Any) -> bool:
@@ -107,7 +112,13 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         shapes = [np.shape(x) for x in row]
         if any(shape != shapes[0] for shape in shapes):
             raise LeafError(f"leaf '{_paths(tree)[i]}': shapes do not match: {' and '.join(map(str, shapes))}")
-        results.append(f(*map(as_float32, row)))
+        result = f(*map(as_float32, row))
+        if np.shape(result) != shapes[0]:
+            raise LeafError(
+                f"leaf '{_paths(tree)[i]}' {shapes[0]} became {np.shape(result)}: a hyperparameter is an array that "
+                "does not fit. To run many values at once, vmap over the optimizer: jax.vmap(gradtx.adam)(rates)"
+            )
+        results.append(result)
     return structure.unflatten(results)
 
 
@@ -122,16 +133,16 @@ def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:
     return flat
 
 
-def _first_difference(tree: Tree, other: Tree) -> str:
+def _first_difference(tree: Tree, other: Tree, name: str = "the updates", other_name: str = "the state") -> str:
     ours, theirs = _paths(tree), _paths(other)
-    for path in ours:
-        if path not in theirs:
-            return f"leaf '{path}' is missing from the other tree, which has {_some(theirs)}"
     for path in theirs:
         if path not in ours:
-            return f"leaf '{path}' is not expected; the tree has {_some(ours)}"
+            return f"{other_name} have a leaf '{path}' that {name} lack; they have {_some(ours)}"
+    for path in ours:
+        if path not in theirs:
+            return f"{name} have a leaf '{path}' that {other_name} lack; they have {_some(theirs)}"
     containers = f"{jax.tree.structure(tree)} and {jax.tree.structure(other)}"
-    return f"the trees have the same leaves in different containers: {containers}"
+    return f"{name} and {other_name} have the same leaves in different containers: {containers}"
 
 
 def _some(paths: list[str]) -> str:
@@ -139,20 +150,19 @@ def _some(paths: list[str]) -> str:
 
 
 def check_match(updates: Tree, params: Tree) -> None:
-    """Raise if gradients do not have the structure and shapes of the parameters. Nothing broadcasts silently."""
+    """Raise if gradients do not have the structure and shapes of the parameters. Nothing broadcasts silently.
 
-    def check(update: Any, param: Any) -> None:
-        pass
-
-    map_leaves(check, updates, _none_where(updates, params))
-
-
-def _none_where(updates: Tree, params: Tree) -> Tree:
-    """Parameters with None where the update is None, which is how a filtered gradient says 'not this one'."""
-    try:
-        return jax.tree.map(lambda u, p: p if present(u) else None, updates, params, is_leaf=_is_none)
-    except ValueError:
-        return params  # the structures differ: the caller's own comparison tells where
+    A None gradient fits any parameter: it says 'not this one'.
+    """
+    structure: Any
+    flat, structure = jax.tree.flatten(updates, is_leaf=_is_none)
+    theirs, expected = jax.tree.flatten(params, is_leaf=_is_none)
+    if structure != expected:
+        raise LeafError(_first_difference(updates, params, "the updates", "the parameters"))
+    for i, (u, p) in enumerate(zip(flat, theirs, strict=True)):
+        if present(u) and p is not None and np.shape(u) != np.shape(p):
+            path = _paths(updates)[i]
+            raise LeafError(f"leaf '{path}': the update has shape {np.shape(u)}, the parameter {np.shape(p)}")
 
 
 def check_arrays(params: Tree) -> None:

@@ -6,17 +6,18 @@ whose leaves are its numbers. What the constructor's body returns is built on fi
 with placeholders for leaves, and a placeholder must never reach the mathematics.
 """
 
+import difflib
 import enum
 import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import jax
 import numpy as np
 
-from gradtx.core.arguments import canonical, check, kind_of, plain
+from gradtx.core.arguments import canonical, kind_of, plain
 
 __all__ = ["Value", "constructor_of", "show", "wrap"]
 
@@ -105,9 +106,11 @@ class Value:
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._arguments:
-            raise AttributeError(f"{type(self).__name__} {self.name} has no attribute or argument {name!r}")
-        return _unwrap(self._arguments[name])
+        if not name.startswith("_"):
+            for known in (self.arguments, self._named):
+                if name in known:
+                    return known[name]
+        raise AttributeError(f"{type(self).__name__} {self.name} has no attribute or argument {name!r}")
 
     def __setattr__(self, name: str, _: Any) -> None:
         raise AttributeError(f"{self.name} is immutable; make another with replace({name}=…)")
@@ -142,17 +145,58 @@ class Value:
         """The constructor's arguments by name, defaults included."""
         return {name: _unwrap(argument) for name, argument in self._arguments.items()}
 
+    @property
+    def _named(self) -> dict[str, Any]:
+        """What was given by further names, as the stages of a chain may be."""
+        return next((a for n, a in self.arguments.items() if self._parameter(n).kind.name == "VAR_KEYWORD"), {})
+
+    def _parameter(self, name: str) -> inspect.Parameter:
+        return self._signature().parameters[name]
+
     def replace(self, **changes: Any) -> Self:
         """The same constructor with some arguments changed.
 
+        A name that is not an argument of this value is looked for in the values that it is made of, so that
+        `chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)` changes the rate of the one that has it.
+
         Raises:
-          TypeError: the constructor has no such argument; lists those it has.
+          TypeError: nothing here has such an argument, or several parts have it.
         """
-        unknown = [name for name in changes if name not in self._arguments]
-        if unknown:
-            raise TypeError(f"{self.name} has no argument {unknown[0]!r}; it has {', '.join(self._arguments)}")
-        bound = self._bind(self.arguments | changes)
+        value = self
+        for name, new in changes.items():
+            value = value._replace_one(name, new)
+        return value
+
+    def _replace_one(self, name: str, new: Any) -> Self:
+        owners = self._owners(name)
+        if len(owners) != 1:
+            has = ", ".join([*self._arguments, *self._named])
+            problem = f"has no argument {name!r}; it has {has}"
+            if owners:
+                problem = f"has several parts with an argument {name!r}: {', '.join(map(repr, owners))}"
+            raise TypeError(f"{self.name} {problem}")
+        arguments = self.arguments
+        if name in arguments:
+            arguments[name] = new
+        elif name in self._named:
+            further = next(n for n in arguments if self._parameter(n).kind.name == "VAR_KEYWORD")
+            arguments[further] = self._named | {name: new}
+        else:
+
+            def edit(part: Any) -> Any:
+                return part._replace_one(name, new) if isinstance(part, Value) and part._owners(name) else part
+
+            edited = jax.tree.map(edit, self._arguments, is_leaf=lambda x: isinstance(x, (Value, Static)))
+            arguments = {n: _unwrap(a) for n, a in edited.items()}
+        bound = self._bind(arguments)
         return self.constructor(*bound.args, **bound.kwargs)
+
+    def _owners(self, name: str) -> list["Value"]:
+        """The values, this one or parts of it, that have an argument of this name."""
+        if name in self._arguments or name in self._named:
+            return [self]
+        parts = jax.tree.leaves(list(self._arguments.values()), is_leaf=lambda x: isinstance(x, Value))
+        return [owner for part in parts if isinstance(part, Value) for owner in part._owners(name)]
 
     def _bind(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
         return inspect.BoundArguments(self._signature(), arguments)
@@ -247,30 +291,63 @@ def _indented(parts: list[str]) -> list[str]:
     return [part.replace("\n", "\n    ") for part in parts]
 
 
+class _Text(str):
+    """Shown as it is, without quotes, in a signature."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
     """Make the public constructor of a body: it checks what the user gives and returns a value of class `cls`."""
     signature = inspect.signature(body)
-    kinds = {name: kind for name, p in signature.parameters.items() if (kind := kind_of(p.annotation))}
+    parameters = signature.parameters
+    kinds = {name: kind for name, p in parameters.items() if (kind := kind_of(p.annotation))}
+    optional = {n for n in kinds if parameters[n].default is None or type(None) in get_args(parameters[n].annotation)}
 
     @functools.wraps(body)
     def constructor(*args: Any, **kwargs: Any) -> Any:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{body.__name__}: {error}; its signature is {_brief(signature)}") from None
-        bound.apply_defaults()
+        bound = _bind(body.__name__, signature, args, kwargs)
         for name, kind in kinds.items():
-            argument = check(body.__name__, name, bound.arguments[name], kind)
+            argument = bound.arguments[name]
+            if argument is not None or name not in optional:
+                argument = kind.check(body.__name__, name, argument)
             if callable(argument) and not isinstance(argument, Value):
                 argument = constructor.as_schedule(argument)  # type: ignore[attr-defined]
             bound.arguments[name] = argument
         return cls._make(constructor, {name: wrap(argument) for name, argument in bound.arguments.items()})
 
+    def shown(p: inspect.Parameter) -> inspect.Parameter:
+        kind = kinds.get(p.name)
+        return p.replace(annotation=_Text(f"{kind} | None" if p.name in optional else kind)) if kind else p
+
+    # For help(): kinds by their names.
+    constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[shown(p) for p in parameters.values()], return_annotation=_Text(cls.__name__)
+    )
     constructor.signature = signature  # type: ignore[attr-defined]
     constructor.kinds = kinds  # type: ignore[attr-defined]
     for name, attribute in attributes.items():
         setattr(constructor, name, attribute)
     return constructor
+
+
+def _bind(owner: str, signature: inspect.Signature, args: Any, kwargs: Any) -> inspect.BoundArguments:
+    """The arguments by name, defaults included; a misspelt name is reported before what is missing for it."""
+    parameters = signature.parameters
+    unknown = [name for name in kwargs if name not in parameters]
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        close = difflib.get_close_matches(unknown[0], parameters, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TypeError(f"{owner}: no argument {unknown[0]!r}; {hint}its signature is {_brief(signature)}")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}; its signature is {_brief(signature)}") from None
+    bound.apply_defaults()
+    return bound
 
 
 def _brief(signature: inspect.Signature) -> str:
