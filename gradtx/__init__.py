@@ -15,11 +15,10 @@ from gradtx.core.combine import (
     stateless,
     stateless_with_tree_map,
 )
-from gradtx.core.hyperparameters import HyperparamsState, hyperparams
+from gradtx.core.hyperparameters import EmptyState, HyperparamsState, hyperparams
 from gradtx.core.schedule import Schedule, as_schedule, schedule
 from gradtx.core.select import freeze, masked, multi_transform, partition
 from gradtx.core.transformation import (
-    EmptyState,
     GradientTransformation,
     GradientTransformationExtraArgs,
     Transformation,

@@ -9,7 +9,17 @@ import numpy as np
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.hyperparameters import increment
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, as_float32, bounded, map_leaves, present, real_like, sqrt, zeros_like
+from gradtx.core.tree import (
+    abs_squared,
+    as_float32,
+    bounded,
+    map_leaves,
+    no_wider,
+    present,
+    real_like,
+    sqrt,
+    zeros_like,
+)
 
 __all__ = ["scale_by_factored_rms"]
 
@@ -105,6 +115,9 @@ def _map_some(f: Any, *trees: Tree) -> Tree:
     """Map over leaves of different shapes; None where any of them is None."""
 
     def apply(*xs: Any) -> Any:
-        return f(*map(as_float32, xs)) if all(map(present, xs)) else None
+        if not all(map(present, xs)):
+            return None
+        wide = list(map(as_float32, xs))
+        return no_wider(f(*wide), wide)
 
     return jax.tree.map(apply, *trees, is_leaf=lambda x: x is None)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Decay, NonNegative, Real
+from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
 from gradtx.core.combine import scale
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
@@ -179,11 +179,11 @@ class ReduceOnPlateauState(NamedTuple):
 @transformation
 def reduce_on_plateau(
     factor: Decay = 0.1,
-    patience: int = 10,
-    rtol: NonNegative = 1e-4,
+    patience: Steps = 10,
+    rtol: Decay = 1e-4,
     atol: NonNegative = 0.0,
-    cooldown: int = 0,
-    accumulation_size: int = 1,
+    cooldown: Steps = 0,
+    accumulation_size: Period = 1,
     min_scale: NonNegative = 0.0,
 ) -> Any:
     """Scale the updates down when the loss stops falling; put it last in a chain.

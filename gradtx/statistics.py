@@ -147,7 +147,7 @@ class BiasCorrectionState(NamedTuple):
 
 
 @transformation
-def bias_correction(decay: Decay, power: float = 1.0, *, initial_weight: Real = 0.0) -> Any:
+def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0.0) -> Any:
     """Divide an average that started from zero by the weight it has seen: u / (1−βᵗ).
 
     The weight is the same average taken of ones, w ← β·w + (1−β). It has no cancellation (1−β² of β = 0.999 loses four
@@ -162,7 +162,7 @@ def bias_correction(decay: Decay, power: float = 1.0, *, initial_weight: Real = 
     """
 
     def init(params: Tree) -> BiasCorrectionState:
-        return BiasCorrectionState(jnp.asarray(initial_weight, float))
+        return BiasCorrectionState(jnp.zeros(jnp.shape(decay), float) + initial_weight)
 
     def update(updates: Tree, state: BiasCorrectionState, params: Tree = None) -> tuple[Tree, BiasCorrectionState]:
         weight = decay * state.weight + (1 - decay)
@@ -260,7 +260,9 @@ def _maximum(larger: Any) -> Any:
 
 @transformation
 def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
-    """1 / (√(u + ε_root) + ε), finite at 0 even without any ε, and with a finite derivative there.
+    """1 / (√(u + ε_root) + ε), finite at 0 even without any ε.
+
+    Behind `square` its derivative at g = 0 is finite, too: gradients through an update have no NaN.
 
     Args:
       eps: ε, outside the root (Adam, torch).

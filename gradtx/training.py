@@ -31,7 +31,7 @@ Tree = Any
 # One step
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """A compiled training step, made by `make_step`: `params, state, loss = step(params, state, *batch)`."""
 

@@ -3,6 +3,9 @@
 Numbers in comments are issues of google-deepmind/optax unless another project is named.
 """
 
+import collections
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -288,3 +291,147 @@ def test_adabound_of_a_rate_that_starts_from_zero():
     with pytest.raises(ValueError, match="the schedule starts from 0; give base_lr"):
         gradtx.adabound(warm).init(jnp.ones(2))
     assert_finite(run_steps(gradtx.adabound(warm, base_lr=1e-3), jnp.ones(2), [jnp.ones(2)] * 2))
+
+
+# What hurt before
+
+
+def test_the_program_of_the_global_norm_grows_with_the_leaves():
+    """Not with their square, as it does when the second pass over each leaf depends on the first over all."""
+
+    def size(norm, leaves):
+        tree = {str(i): jnp.ones((4, 3)) for i in range(leaves)}
+        return jax.jit(norm).lower(tree).compile().as_text().count("\n")
+
+    def one_scale(tree):
+        largest = jnp.stack([jnp.max(jnp.abs(x)) for x in tree.values()]).max()
+        return sum(jnp.sum((x / largest) ** 2) for x in tree.values())
+
+    assert size(gradtx.global_norm, 24) < 2.5 * size(gradtx.global_norm, 12)
+    assert size(one_scale, 24) > 2.5 * size(one_scale, 12)
+
+
+@pytest.mark.parametrize("what", ["schedule", "transformation"])
+def test_nothing_of_a_trace_is_kept(what):
+    """A body that computes with jnp, first used inside jit, then outside."""
+
+    @gradtx.schedule
+    def table(scale: gradtx.Real = 1.0):
+        values = scale * jnp.array([0.1, 0.2, 0.3])
+        return lambda count: values[jnp.minimum(count, 2)]
+
+    @gradtx.transformation
+    def weighted(scale: gradtx.Real = 1.0):
+        weights = scale * jnp.arange(3.0)
+        return None, lambda updates, state, params=None: (updates * weights, state)
+
+    tx = gradtx.sgd(table()) if what == "schedule" else weighted()
+    params = jnp.ones(3)
+    state = jax.jit(tx.init)(params)
+    jax.jit(tx.update)(params, state)
+    assert_finite(tx.update(params, state)[0])
+    assert_finite(jax.jit(lambda g, s: tx.update(g, s))(params, state)[0])
+    array = gradtx.scale_by_lion(b1=jnp.array([0.9, 0.8, 0.7]))
+    jax.jit(lambda g: array.update(g, array.init(g))[0])(params)
+    assert_finite(array.update(params, array.init(params))[0])
+
+
+def test_no_tracer_outlives_its_trace():
+    with jax.checking_leaks():
+        jax.jit(lambda tx, g: tx.update(g, tx.init(g), g)[0])(gradtx.adamw(1e-3), jnp.ones(3))
+
+
+def test_strings_as_annotations():
+    namespace = {"gradtx": gradtx}
+    code = "from __future__ import annotations\n@gradtx.transformation\ndef mine(decay: gradtx.Decay = 0.9):\n"
+    exec(code + "    return gradtx.trace(decay)", namespace)
+    with pytest.raises(ValueError, match=r"mine: decay must be in \[0, 1\)"):
+        namespace["mine"](7.0)
+
+
+@EACH_CASE
+def test_float32_stays_float32_with_x64(case):
+    params = {"w": jnp.ones((3, 4), jnp.float32)}
+    jax.config.update("jax_enable_x64", True)
+    try:
+        scheduled = gradtx.as_schedule(lambda count: 0.01)
+        for tx in (case.tx, case.tx.replace(learning_rate=scheduled)):
+            state = tx.init(params)
+            updates, new_state = tx.update(params, state, params, value=1.0)
+            assert updates["w"].dtype == jnp.float32
+            assert_same_form(new_state, state)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def test_an_array_of_decays_keeps_the_shape_of_the_state():
+    for tx in (gradtx.adam(1e-3, b1=np.array([0.9, 0.8])), gradtx.adabelief(1e-3, b2=np.array([0.9, 0.8]))):
+        state = tx.init(jnp.ones(2))
+        assert_same_form(tx.update(jnp.ones(2), state)[1], state)
+
+
+def test_a_state_may_not_change_its_shape():
+    @gradtx.transformation
+    def growing():
+        return lambda params: jnp.zeros(()), lambda updates, state, params=None: (updates, state + updates)
+
+    with pytest.raises(gradtx.LeafError, match=r"growing: the state changed its shape from \(\) to \(3,\)"):
+        growing().update(jnp.ones(3), jnp.zeros(()))
+
+
+def test_the_users_own_error_is_not_explained_away():
+    @gradtx.transformation
+    def buggy():
+        def update(updates, state, params=None):
+            raise TypeError("the user's own bug")
+
+        return lambda params: {"m": jax.tree.map(jnp.zeros_like, params)}, update
+
+    state = buggy().init({"a": jnp.ones(2), "b": jnp.ones(2)})
+    for updates in ({"a": jnp.ones(2), "b": None}, {"a": jnp.ones(2), "b": jnp.ones(2)}):
+        with pytest.raises(TypeError, match="the user's own bug"):
+            buggy().update(updates, state)
+
+
+def test_global_norm_of_integer_leaves():
+    params = {"w": jnp.ones(2), "n": jnp.arange(3)}
+    gradient = jax.grad(lambda p: jnp.sum(p["w"] ** 2), allow_int=True)(params)
+    tx = gradtx.clip_by_global_norm(0.1)
+    updates, _ = tx.update(gradient, tx.init(params), params)
+    np.testing.assert_allclose(gradtx.global_norm(updates), 0.1, rtol=1e-6)
+
+
+def test_adadelta_without_epsilon():
+    tx = gradtx.scale_by_adadelta(eps=0.0)
+    assert_finite(tx.update(jnp.zeros(2), tx.init(jnp.zeros(2))))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gradtx.lion(1e-3, b2=0.0), r"lion: b2 must be in \(0, 1\)"),
+        (lambda: gradtx.reduce_on_plateau(accumulation_size=0), "accumulation_size must be an integer, at least 1"),
+        (lambda: gradtx.reduce_on_plateau(patience=2.5), "patience must be an integer, at least 0, got 2.5"),
+        (lambda: gradtx.reduce_on_plateau(rtol=1.0), r"rtol must be in \[0, 1\)"),
+        (
+            lambda: gradtx.partition({"a": gradtx.clip(1.0), 1: gradtx.clip(1.0), "1": gradtx.clip(1.0)}).init({}),
+            "same",
+        ),
+    ],
+)
+def test_numbers_at_the_border(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_dict_subclasses_as_masks_and_patterns_of_both_kinds():
+    params = collections.OrderedDict(a=jnp.ones(2), ba=jnp.ones(2))
+    tx = gradtx.masked(gradtx.scale(2.0), collections.OrderedDict(a=True, ba=False))
+    assert_close(tx.update(params, tx.init(params))[0], collections.OrderedDict(a=2 * jnp.ones(2), ba=jnp.ones(2)))
+    tx = gradtx.partition({"a": gradtx.trace(0.5), re.compile("a"): gradtx.trace(0.9)})
+    state = tx.init(params)
+    assert set(state) == {"a", "re:a"}
+    assert_close(tx.update(params, state)[0], params)
+    assert gradtx.masked(gradtx.scale(2.0), {"a": True, "b": False}) == gradtx.masked(
+        gradtx.scale(2.0), {"b": False, "a": True}
+    )

@@ -18,6 +18,7 @@ __all__ = [
     "Decay",
     "Fraction",
     "NonNegative",
+    "OpenDecay",
     "Period",
     "Positive",
     "Range",
@@ -73,6 +74,7 @@ Real = Annotated[Scalar, Range("Real", lambda x: not math.isnan(x), "a number")]
 NonNegative = Annotated[Scalar, Range("NonNegative", lambda x: x >= 0, "at least 0")]
 Positive = Annotated[Scalar, Range("Positive", lambda x: x > 0, "greater than 0")]
 Decay = Annotated[Scalar, Range("Decay", lambda x: 0 <= x < 1, "in [0, 1)")]
+OpenDecay = Annotated[Scalar, Range("OpenDecay", lambda x: 0 < x < 1, "in (0, 1)")]
 Fraction = Annotated[Scalar, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
 Steps = Annotated[int, Range("Steps", lambda x: x >= 0, "an integer, at least 0", integer=True)]
 Period = Annotated[int, Range("Period", lambda x: x >= 1, "an integer, at least 1", integer=True)]

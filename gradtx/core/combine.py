@@ -10,6 +10,7 @@ The state of a composition is a named tuple: by position, and by the names of it
 
 import collections
 import functools
+import keyword
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Real
+from gradtx.core.hyperparameters import EmptyState
 from gradtx.core.transformation import (
-    EmptyState,
     GradientTransformation,
     Transformation,
     initialize,
@@ -28,7 +29,7 @@ from gradtx.core.transformation import (
     run,
     transformation,
 )
-from gradtx.core.tree import as_float32, check_match, map_leaves, present, real_like
+from gradtx.core.tree import LeafError, as_float32, check_match, map_leaves, present, real_like
 
 __all__ = [
     "add",
@@ -65,16 +66,23 @@ def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
 
 
 def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-    """The parts by name: given names, or the constructors' names with _1, _2, … for repeats."""
+    """The parts by name: the constructors' names with _1, _2, … for repeats, then the given names."""
     parts: dict[str, Any] = {}
-    for given, tx in [*((None, t) for t in transformations), *named.items()]:
-        name = base = given or name_of(tx).lstrip("_")
+    for tx in transformations:
+        base = name_of(tx).lstrip("_")
+        base = name = base if base.isidentifier() and not keyword.iskeyword(base) else "transformation"
         repeats = 0
-        while name in parts:
+        while name in parts or name in named:
             repeats += 1
             name = f"{base}_{repeats}"
         parts[name] = tx
-    return parts
+    return parts | {_checked_name(name): tx for name, tx in named.items()}
+
+
+def _checked_name(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise ValueError(f"{name!r} cannot name a field of the state; use letters, digits and _")
+    return name
 
 
 def _check_state(owner: str, state: Any, expected: type) -> None:
@@ -137,10 +145,8 @@ def named_chain(*pairs: tuple[str, Any]) -> GradientTransformation:
     Raises:
       ValueError: a name that is given twice, or is not a Python identifier (names become fields of the state).
     """
-    names = [name for name, _ in pairs]
+    names = [_checked_name(name) for name, _ in pairs]
     for name in names:
-        if not name.isidentifier() or name.startswith("_"):
-            raise ValueError(f"named_chain: {name!r} cannot name a field of the state; use letters, digits and _")
         if names.count(name) > 1:
             raise ValueError(f"named_chain: the name {name!r} is given twice")
     return chain(**dict(pairs))
@@ -289,6 +295,8 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
         if not present(update):
             return param
         dtype = jnp.result_type(param)
+        if jnp.iscomplexobj(update) and not jnp.iscomplexobj(param):
+            raise LeafError("a complex update for a real parameter")
         if jnp.issubdtype(dtype, jnp.floating):
             return (as_float32(param) + as_float32(update)).astype(dtype)
         return jnp.asarray(param + update).astype(dtype)

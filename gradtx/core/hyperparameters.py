@@ -1,16 +1,24 @@
-"""Hyperparameters in a state: how they are recorded, and how they are read."""
+"""Hyperparameters in a state: how scheduled ones are resolved and recorded, and how they are read."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.schedule import Schedule
 from gradtx.core.tree import key_name
 from gradtx.core.value import Value
 
-__all__ = ["HyperparamsState", "hyperparams", "increment"]
+__all__ = ["EmptyState", "HyperparamsState", "hyperparams", "increment", "with_hyperparams"]
 
 Tree = Any
+Functions = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
 
 
 class HyperparamsState(NamedTuple):
@@ -24,6 +32,31 @@ class HyperparamsState(NamedTuple):
 def increment(count: jax.Array) -> jax.Array:
     """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
     return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
+
+
+def with_hyperparams(tx: Any, plain_update: Callable[..., Any], recorded: dict[str, Any]) -> Functions:
+    """Functions that look up the recorded hyperparameters at the current count, use them, and keep them."""
+
+    def functions_at(count: jax.Array) -> tuple[Functions, dict[str, jax.Array]]:
+        values = {name: h(count) if isinstance(h, Schedule) else h for name, h in recorded.items()}
+        return tx._result(tx._rounded | values), {name: jnp.asarray(v, float) for name, v in values.items()}
+
+    def init(params: Tree) -> HyperparamsState:
+        count = jnp.zeros((), jnp.int32)
+        (inner_init, _), values = functions_at(count)
+        return HyperparamsState(count, values, EmptyState() if inner_init is None else inner_init(params))
+
+    def wrapped(updates: Tree, state: HyperparamsState, params: Tree, extra_args: Any) -> tuple[Tree, Tree]:
+        (_, inner_update), values = functions_at(state.count)
+        updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
+        return updates, HyperparamsState(increment(state.count), values, inner_state)
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
+        return wrapped(updates, state, params, extra_args)
+
+    # It takes just the arguments that the wrapped function takes.
+    update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
+    return init, update
 
 
 def hyperparams(state: Tree) -> dict[str, jax.Array]:

@@ -124,8 +124,8 @@ def masked(inner: Transformation, mask: Any) -> Any:
 
     Args:
       inner: the transformation.
-      mask: which leaves: a pattern ("kernel"; see the module `gradtx.core.select`), a predicate `(path, leaf) -> bool`, a tree of booleans or a function
-        of the parameters that returns one.
+      mask: which leaves: a pattern ("kernel", "encoder/*/bias", re.compile("norm|bias"); see `gradtx.core.select`), a
+        predicate `(path, leaf) -> bool`, a tree of booleans or a function of the parameters that returns one.
 
     Raises:
       ValueError: a pattern that matches nothing.
@@ -194,6 +194,8 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
     {'bias': Array([2., 2.], dtype=float32), 'kernel': Array([0., 0.], dtype=float32)}
     """
     names = {label: _label_name(label) for label in transforms}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"partition: two labels have the same name in the state: {', '.join(names.values())}")
 
     def labels_of(params: Tree) -> Tree:
         if param_labels is None:
@@ -233,8 +235,8 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
     return init, update
 
 
-def _label_name(label: Any) -> Any:
-    return label.pattern if isinstance(label, re.Pattern) else label
+def _label_name(label: Any) -> str:
+    return f"re:{label.pattern}" if isinstance(label, re.Pattern) else str(label)
 
 
 multi_transform = partition

@@ -8,7 +8,6 @@ formula). The decorator supplies, once for all transformations, what the mathema
 schedules for any number, fixed state dtypes, extra arguments by name, and errors that say where.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, ParamSpec, overload
@@ -16,13 +15,12 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, overload
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.hyperparameters import HyperparamsState, increment
+from gradtx.core.hyperparameters import EmptyState, with_hyperparams
 from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, unshared
-from gradtx.core.value import Value, constructor_of, show, wrap
+from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, present, unshared
+from gradtx.core.value import Value, constructor_of, show, wrap_all
 
 __all__ = [
-    "EmptyState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Transformation",
@@ -39,10 +37,6 @@ Functions = tuple[Callable[..., Any], Callable[..., Any]]
 
 # Extra arguments that training loops pass to every optimizer, whether it uses them or not.
 WELL_KNOWN = frozenset({"value", "grad", "value_fn", "key"})
-
-
-class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
 
 
 class GradientTransformation(Value):
@@ -99,7 +93,7 @@ class GradientTransformation(Value):
         try:
             return run(self, updates, state, params, extra_args)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
-            explanation = _foreign_state(self, state, updates if params is None else params)
+            explanation = _foreign_state(self, updates, state, params)
             if explanation is None:
                 raise
             raise ValueError(explanation) from error
@@ -117,14 +111,14 @@ class GradientTransformation(Value):
         """The formula with every formula in it expanded, down to atoms and combinators."""
         if self.formula is not self:
             return self.formula.expand()
-        return self._make(self.constructor, {name: wrap(_expand(a)) for name, a in self.arguments.items()})
+        return self._make(self.constructor, wrap_all(self.constructor, _expand(self.arguments)))
 
     @property
     def extra_args(self) -> frozenset[str]:
         """The extra arguments that `update` makes use of; "*" means any (an Optax transformation that takes all)."""
 
         def collect() -> frozenset[str]:
-            own = _declared(self._functions[1]).names
+            own = self._declares.names
             parts = [self.formula] if self.formula is not self else _transformations_in(self.arguments)
             # A combinator passes on what it is given: what it takes is what its parts take.
             return (own - {"*"}).union(*map(_extra_args, parts)) if parts else own
@@ -136,6 +130,10 @@ class GradientTransformation(Value):
         return self._once("is_atom", lambda: self.formula is self and not _transformations_in(self.arguments))
 
     @property
+    def _declares(self) -> "_Declared":
+        return self._once("declares", lambda: _declared(self._functions[1]))
+
+    @property
     def _functions(self) -> Functions:
         def build() -> Functions:
             body = self._result(self._rounded)
@@ -144,7 +142,7 @@ class GradientTransformation(Value):
             if not isinstance(body, tuple) or len(body) != 2 or not callable(body[1]):
                 raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {body!r}")
             recorded = self._recorded()
-            return _with_hyperparams(self, body[1], recorded) if recorded else body
+            return with_hyperparams(self, body[1], recorded) if recorded else body
 
         return self._once("functions", build)
 
@@ -215,6 +213,8 @@ _pair.__name__ = "GradientTransformation"
 class Part:
     """The kind of an argument that is a transformation, or holds several."""
 
+    ordered = True  # of a dict of them, the order counts
+
     def __repr__(self) -> str:
         return "Transformation"
 
@@ -250,11 +250,11 @@ def _transformations_in(arguments: Any) -> list[Any]:
 
 
 def _expand(argument: Any) -> Any:
-    return jax.tree.map(
-        lambda x: x.expand() if isinstance(x, GradientTransformation) else x,
-        argument,
-        is_leaf=lambda x: isinstance(x, Value),
-    )
+    if isinstance(argument, GradientTransformation):
+        return argument.expand()
+    if isinstance(argument, dict):
+        return {key: _expand(item) for key, item in argument.items()}
+    return tuple(map(_expand, argument)) if type(argument) is tuple else argument
 
 
 class _Declared(NamedTuple):
@@ -263,7 +263,6 @@ class _Declared(NamedTuple):
     needs_params: bool
 
 
-@functools.lru_cache(maxsize=4096)
 def _declared(update: Callable[..., Any]) -> _Declared:
     """What an update function's signature says of its arguments."""
     parameters = inspect.signature(update).parameters.values()
@@ -300,7 +299,7 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
     """
     own = isinstance(tx, GradientTransformation)
     update = tx._functions[1] if own else tx.update
-    declared = _declared(update)
+    declared = tx._declares if own else _declared(update)
     name = tx.name if own else name_of(tx)
     missing = declared.required - extra_args.keys()
     if missing:
@@ -347,8 +346,12 @@ class _owner:
             error.owner = name_of(self.tx)
 
 
-def _foreign_state(tx: GradientTransformation, state: Tree, params: Tree) -> str | None:
+def _foreign_state(tx: GradientTransformation, updates: Tree, state: Tree, params: Tree) -> str | None:
     """After a failure: if the state is not one that `tx` makes, say at which path it differs first."""
+    if params is None:
+        params = updates
+        if not all(map(present, jax.tree.leaves(updates, is_leaf=lambda x: x is None))):
+            return None  # leaves that get no update this time: the parameters may have them
     try:
         expected = jax.eval_shape(lambda p: initialize(tx, p), params)
     except Exception:  # the failure was not the state's
@@ -367,33 +370,3 @@ def _foreign_state(tx: GradientTransformation, state: Tree, params: Tree) -> str
                 f"expected {ours[path].shape}"
             )
     return None
-
-
-# Scheduled and recorded hyperparameters
-
-
-def _with_hyperparams(
-    tx: GradientTransformation, plain_update: Callable[..., Any], recorded: dict[str, Any]
-) -> Functions:
-    """Functions that look up the recorded hyperparameters at the current count, use them, and keep them."""
-
-    def functions_at(count: jax.Array) -> tuple[Functions, dict[str, jax.Array]]:
-        values = {name: h(count) if isinstance(h, Schedule) else h for name, h in recorded.items()}
-        return tx._result(tx._rounded | values), {name: jnp.asarray(v, float) for name, v in values.items()}
-
-    def init(params: Tree) -> HyperparamsState:
-        count = jnp.zeros((), jnp.int32)
-        (inner_init, _), values = functions_at(count)
-        return HyperparamsState(count, values, EmptyState() if inner_init is None else inner_init(params))
-
-    def wrapped(updates: Tree, state: HyperparamsState, params: Tree, extra_args: Any) -> tuple[Tree, Tree]:
-        (_, inner_update), values = functions_at(state.count)
-        updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
-        return updates, HyperparamsState(increment(state.count), values, inner_state)
-
-    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
-        return wrapped(updates, state, params, extra_args)
-
-    # It takes just the arguments that the wrapped function takes.
-    update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
-    return init, update

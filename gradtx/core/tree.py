@@ -5,6 +5,7 @@ float32 or wider, a None leaf (masked out, or not trainable) stays None, and lea
 error that names the path.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "leaves",
     "map_leaves",
     "map_with_path",
+    "no_wider",
     "norm",
     "path_string",
     "present",
@@ -82,12 +84,28 @@ def _paths(tree: Tree) -> list[str]:
 # Arithmetic on leaves
 
 
+@functools.cache
+def _widened(dtype: Any) -> Any:
+    """The dtype to compute in: float32 for bfloat16, float16 and integers, else the dtype itself."""
+    narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+    return jnp.dtype(jnp.float32) if narrow else jnp.dtype(dtype)
+
+
 def as_float32(x: Any) -> Any:
     """Widen bfloat16, float16 and integers to float32; wider and complex leaves stay as they are."""
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.inexact) or jnp.finfo(x.dtype).bits < 32:
-        return x.astype(jnp.float32)
-    return x
+    x = x if isinstance(x, jax.Array) else jnp.asarray(x)
+    wide = _widened(x.dtype)
+    return x if x.dtype == wide else x.astype(wide)
+
+
+def no_wider(result: Any, row: list[Any]) -> Any:
+    """Undo a widening to float64 by a hyperparameter: the leaves alone decide the precision."""
+    widest = functools.reduce(jnp.promote_types, (x.dtype for x in row))
+    if result.dtype == widest or jnp.finfo(result.dtype).bits <= jnp.finfo(widest).bits:
+        return result
+    return result.astype(
+        jnp.promote_types(widest, jnp.complex64) if jnp.iscomplexobj(result) else jnp.finfo(widest).dtype
+    )
 
 
 def present(leaf: Any) -> bool:
@@ -112,7 +130,8 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         shapes = [np.shape(x) for x in row]
         if any(shape != shapes[0] for shape in shapes):
             raise LeafError(f"leaf '{_paths(tree)[i]}': shapes do not match: {' and '.join(map(str, shapes))}")
-        result = f(*map(as_float32, row))
+        wide = list(map(as_float32, row))
+        result = no_wider(f(*wide), wide)
         if np.shape(result) != shapes[0]:
             raise LeafError(
                 f"leaf '{_paths(tree)[i]}' {shapes[0]} became {np.shape(result)}: a hyperparameter is an array that "
@@ -212,8 +231,12 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
     def cast(new: Any, old: Any) -> Any:
         if new is None or old is None:
             return old
-        if not hasattr(old, "dtype") or not hasattr(new, "dtype"):
-            return new if not hasattr(old, "dtype") else jnp.asarray(new, old.dtype)
+        if not hasattr(old, "dtype"):
+            return new
+        if np.shape(new) != old.shape:
+            raise LeafError(f"the state changed its shape from {old.shape} to {np.shape(new)}")
+        if not hasattr(new, "dtype"):
+            return jnp.asarray(new, old.dtype)
         if new.dtype == old.dtype and not getattr(new, "weak_type", False):
             return new
         return jnp.asarray(new, old.dtype)
@@ -242,6 +265,7 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
 # Numbers that neither overflow nor divide by zero
 
 
+@functools.cache
 def _limit(dtype: Any) -> float:
     """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
     return float(jnp.finfo(dtype).max) ** 0.5 / 1024
@@ -253,7 +277,8 @@ def bounded(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
-    return jnp.where(jnp.abs(x) < jnp.inf, jnp.clip(x, -limit, limit), x)
+    least, most = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
+    return jax.lax.select(jnp.abs(x) < jnp.inf, jax.lax.clamp(least, x, most), x)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
@@ -272,8 +297,19 @@ def sqrt(x: jax.Array) -> jax.Array:
 
 
 def norm(x: jax.Array) -> jax.Array:
-    """The 2-norm of one array, in float32 or wider; safe from overflow, with derivative 0 at 0."""
-    return global_norm([x])
+    """The 2-norm of one array, in float32 or wider.
+
+    Divides by the largest entry before squaring: entries at 1e30 (or float16 entries whose norm no float16 can hold)
+    have a finite norm, and the derivative at 0 is 0, not NaN.
+    """
+    size = jnp.abs(as_float32(x))
+    if not np.size(x):
+        return jnp.zeros((), size.dtype)
+    # At most 1/16 of the largest float: XLA may divide by multiplying with the reciprocal, which must not be denormal.
+    limits = jnp.finfo(size.dtype)
+    largest = jax.lax.stop_gradient(jnp.clip(jnp.max(size), float(limits.tiny), float(limits.max) / 16))
+    total = jnp.sum(jnp.square(size * (1 / largest)))
+    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
 
 
 def rms(x: jax.Array) -> jax.Array:
@@ -282,17 +318,10 @@ def rms(x: jax.Array) -> jax.Array:
 
 
 def global_norm(tree: Tree) -> jax.Array:
-    """√Σ|x|² over all leaves, in float32 or wider.
+    """√Σ|x|² over all leaves, in float32 or wider: the norm of the leaves' norms, as safe as they are.
 
-    Divides by the largest entry before squaring: gradients at 1e30 (or float16 gradients whose norm no float16 can
-    hold) have a finite norm, and the derivative at 0 is 0, not NaN.
+    Each leaf has its own scale. One scale for all would make XLA repeat the search for it in front of every leaf: its
+    compile time would grow with the square of their number.
     """
-    sizes = [jnp.abs(as_float32(x)) for x in leaves(tree) if np.size(x)]
-    if not sizes:
-        return jnp.zeros(())
-    largest = jnp.stack([jnp.max(s) for s in sizes]).max()
-    # At most 1/16 of the largest float: XLA may divide by multiplying with the reciprocal, which must not be denormal.
-    limits = jnp.finfo(largest.dtype)
-    largest = jax.lax.stop_gradient(jnp.clip(largest, float(limits.tiny), float(limits.max) / 16))
-    total = sum(jnp.sum(jnp.square(s / largest)) for s in sizes)
-    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
+    norms = [norm(x) for x in leaves(tree) if present(x)]
+    return norm(jnp.stack(norms)) if norms else jnp.zeros(())

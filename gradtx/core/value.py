@@ -11,7 +11,7 @@ import enum
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, get_args
 
 import jax
@@ -19,7 +19,7 @@ import numpy as np
 
 from gradtx.core.arguments import canonical, kind_of, plain
 
-__all__ = ["Value", "constructor_of", "show", "wrap"]
+__all__ = ["Value", "constructor_of", "show", "wrap_all"]
 
 
 class Static:
@@ -61,15 +61,15 @@ class Ordered:
 
 
 def _is_node(x: Any) -> bool:
-    return isinstance(x, (Value, Static, Ordered, dict))
+    return isinstance(x, (Value, Static, Ordered))
 
 
-def wrap(argument: Any) -> Any:
+def wrap(argument: Any, ordered: bool = False) -> Any:
     """Mark the leaves of one argument that are structure; decided once, when a user calls the constructor."""
+    if ordered and isinstance(argument, Mapping):
+        return Ordered({plain(key): wrap(item) for key, item in argument.items()})
 
     def mark(leaf: Any) -> Any:
-        if isinstance(leaf, dict):
-            return Ordered({plain(key): wrap(item) for key, item in leaf.items()})
         leaf = plain(leaf)
         static = isinstance(leaf, (int, str, bytes, type, enum.Enum, np.dtype, re.Pattern)) or callable(leaf)
         return Static(leaf) if static and not isinstance(leaf, Value) else leaf
@@ -130,15 +130,17 @@ class Value:
     def _once(self, what: str, compute: Callable[[], Any]) -> Any:
         """Compute something from the arguments on first use; anew when JAX's float precision is switched.
 
-        Not kept when a leaf is a JAX array: inside a trace, what is computed from it belongs to that trace.
+        What is kept is computed outside of any trace that is going on. With traced arguments it belongs to that trace,
+        and is not kept.
         """
         key = what, jax.dtypes.canonicalize_dtype(float)
         if key in self._built:
             return self._built[key]
-        result = compute()
-        if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self)):
-            self._built[key] = result
-        return result
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+            return compute()
+        with jax.ensure_compile_time_eval():
+            self._built[key] = compute()
+        return self._built[key]
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -229,7 +231,7 @@ class Value:
         leaves, structure = jax.tree.flatten(self)
         return structure, tuple(
             (leaf.dtype.name, leaf.shape, np.asarray(leaf).tobytes()) if hasattr(leaf, "shape") else leaf
-            for leaf in leaves
+            for leaf in map(plain, leaves)
         )
 
     def __eq__(self, other: object) -> bool:
@@ -264,7 +266,13 @@ class Value:
 
 
 def _rebuild(cls: type[Value], constructor: Callable[..., Any], arguments: dict[str, Any]) -> Value:
-    return cls._make(constructor, {name: wrap(argument) for name, argument in arguments.items()})
+    return cls._make(constructor, wrap_all(constructor, arguments))
+
+
+def wrap_all(constructor: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as a value keeps them."""
+    kinds = constructor.kinds  # type: ignore[attr-defined]
+    return {name: wrap(a, getattr(kinds.get(name), "ordered", False)) for name, a in arguments.items()}
 
 
 def _same(argument: Any, default: Any) -> bool:
@@ -276,6 +284,8 @@ def _same(argument: Any, default: Any) -> bool:
 def show(argument: Any) -> str:
     """An argument as its constructor's call would write it."""
     if isinstance(argument, (np.ndarray, jax.Array)) and not isinstance(argument, jax.core.Tracer):
+        if argument.size > 16:
+            return f"array(<{argument.dtype}, shape {argument.shape}>)"
         return f"array({np.asarray(argument).tolist()})"
     if inspect.isfunction(argument) or isinstance(argument, type):
         return argument.__name__
@@ -302,7 +312,10 @@ class _Text(str):
 
 def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
     """Make the public constructor of a body: it checks what the user gives and returns a value of class `cls`."""
-    signature = inspect.signature(body)
+    try:
+        signature = inspect.signature(body, eval_str=True)  # kinds are read from annotations, written as strings or not
+    except NameError:
+        signature = inspect.signature(body)
     parameters = signature.parameters
     kinds = {name: kind for name, p in parameters.items() if (kind := kind_of(p.annotation))}
     optional = {n for n in kinds if parameters[n].default is None or type(None) in get_args(parameters[n].annotation)}
@@ -317,7 +330,7 @@ def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any
             if callable(argument) and not isinstance(argument, Value):
                 argument = constructor.as_schedule(argument)  # type: ignore[attr-defined]
             bound.arguments[name] = argument
-        return cls._make(constructor, {name: wrap(argument) for name, argument in bound.arguments.items()})
+        return cls._make(constructor, wrap_all(constructor, bound.arguments))
 
     def shown(p: inspect.Parameter) -> inspect.Parameter:
         kind = kinds.get(p.name)

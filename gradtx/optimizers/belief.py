@@ -41,8 +41,8 @@ def scale_by_belief(
     """
 
     def init(params: Tree) -> BeliefState:
-        unseen = jnp.zeros((), float)
-        return BeliefState(zeros_like(params), zeros_like(real_like(params)), unseen, unseen)
+        unseen = (jnp.zeros(jnp.shape(b), float) for b in (b1, b2))
+        return BeliefState(zeros_like(params), zeros_like(real_like(params)), *unseen)
 
     def update(updates: Tree, state: BeliefState, params: Tree = None) -> tuple[Tree, BeliefState]:
         m = momentum_of(b1, state.momentum, updates)
