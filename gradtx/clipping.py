@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, Positive, Real
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import global_norm, map_leaves, rms
+from gradtx.core.tree import global_norm, least, map_leaves, rms
 
 __all__ = ["clip", "clip_by_block_rms", "clip_by_bounds", "clip_by_global_norm"]
 
@@ -43,8 +43,7 @@ def clip(max_delta: NonNegative) -> Any:
 
 def _at_most(limit: Any, size: jax.Array) -> jax.Array:
     """min(1, limit / size), also where both are 0; one number, so that each element costs one multiplication."""
-    tiny = float(jnp.finfo(size.dtype).tiny)
-    return limit / jnp.maximum(size, jnp.maximum(limit, tiny))
+    return limit / jnp.maximum(size, jnp.maximum(limit, least(size.dtype)))
 
 
 @transformation

@@ -13,6 +13,7 @@ from gradtx.core.tree import (
     abs_squared,
     as_float32,
     bounded,
+    least,
     map_leaves,
     no_wider,
     present,
@@ -96,7 +97,7 @@ def scale_by_factored_rms(
 
         def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
             second, largest = axes(g)  # type: ignore[misc]
-            mean = jnp.mean(r, second - (second > largest), keepdims=True) + float(jnp.finfo(r.dtype).tiny)
+            mean = jnp.mean(r, second - (second > largest), keepdims=True) + least(r.dtype)
             return bounded(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
 
         by_factors = _map_some(factored_rate, updates, row, column)

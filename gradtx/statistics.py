@@ -14,7 +14,7 @@ from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.combine import add, chain, identity, product, scale
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, full_like, map_leaves, sqrt, zeros_like
+from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, sqrt, zeros_like
 
 __all__ = [
     "absolute",
@@ -283,7 +283,7 @@ def reciprocal(eps: NonNegative = 0.0) -> Any:
     """
 
     def invert(u: jax.Array) -> jax.Array:
-        return 1 / (u + eps + float(jnp.finfo(u.dtype).tiny))
+        return 1 / (u + eps + least(u.dtype))
 
     return None, lambda updates, state, params=None: (map_leaves(invert, updates), state)
 

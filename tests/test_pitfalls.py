@@ -106,6 +106,7 @@ def test_global_norm_of_many_float16_leaves():
 
 def test_global_norm_of_nothing():
     assert gradtx.global_norm({}) == 0
+    assert jax.jit(lambda: gradtx.global_norm([jnp.zeros(2), jnp.zeros(())]))() == 0  # folded by the compiler
     assert gradtx.global_norm({"a": None, "b": jnp.zeros((0, 5))}) == 0
     assert not jnp.isfinite(gradtx.global_norm(jnp.array([jnp.inf, 1.0])))
     assert jnp.isnan(gradtx.global_norm(jnp.array([jnp.nan, 1.0])))

@@ -11,7 +11,6 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gradtx.core.arguments import numeric
 from gradtx.core.value import Value, constructor_of, show
@@ -95,7 +94,7 @@ def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Sched
 
 def _combine(left: Any, sign: str, right: Any) -> Schedule:
     for operand in (left, right):
-        if not isinstance(operand, (int, float, Schedule)) and np.shape(operand) != ():
+        if isinstance(operand, jax.Array) and operand.ndim:  # arrays given as hyperparameters are NumPy's by now
             raise TypeError(
                 "a schedule combines with numbers and schedules, not with an array. Where this is a transformation's "
                 "hyperparameter, use it in init and update only, not in what the constructor does before"

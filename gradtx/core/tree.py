@@ -24,6 +24,7 @@ __all__ = [
     "full_like",
     "global_norm",
     "key_name",
+    "least",
     "leaves",
     "map_leaves",
     "map_with_path",
@@ -266,6 +267,12 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
 
 
 @functools.cache
+def least(dtype: Any) -> float:
+    """The least number to divide by, 2e-37 in float32: XLA may flush the very smallest normal numbers to 0."""
+    return 16 * float(jnp.finfo(dtype).tiny)
+
+
+@functools.cache
 def _limit(dtype: Any) -> float:
     """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
     return float(jnp.finfo(dtype).max) ** 0.5 / 1024
@@ -277,8 +284,8 @@ def bounded(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
-    least, most = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
-    return jax.lax.select(jnp.abs(x) < jnp.inf, jax.lax.clamp(least, x, most), x)
+    low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
+    return jax.lax.select(jnp.abs(x) < jnp.inf, jax.lax.clamp(low, x, high), x)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
@@ -292,8 +299,8 @@ def abs_squared(x: jax.Array) -> jax.Array:
 
 
 def sqrt(x: jax.Array) -> jax.Array:
-    """√x with a finite derivative at 0, for gradients through an update: the smallest normal number is added."""
-    return jnp.sqrt(x + float(jnp.finfo(x.dtype).tiny))
+    """√x with a finite derivative at 0, for gradients through an update: the least number is added."""
+    return jnp.sqrt(x + least(x.dtype))
 
 
 def norm(x: jax.Array) -> jax.Array:
@@ -305,9 +312,9 @@ def norm(x: jax.Array) -> jax.Array:
     size = jnp.abs(as_float32(x))
     if not np.size(x):
         return jnp.zeros((), size.dtype)
-    # At most 1/16 of the largest float: XLA may divide by multiplying with the reciprocal, which must not be denormal.
-    limits = jnp.finfo(size.dtype)
-    largest = jax.lax.stop_gradient(jnp.clip(jnp.max(size), float(limits.tiny), float(limits.max) / 16))
+    # The reciprocal must not be denormal; nor may its square be infinite, as XLA may square it by itself.
+    low, high = 1 / _limit(size.dtype), float(jnp.finfo(size.dtype).max) / 16
+    largest = jax.lax.stop_gradient(jnp.clip(jnp.max(size), low, high))
     total = jnp.sum(jnp.square(size * (1 / largest)))
     return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
 

@@ -9,7 +9,7 @@ from gradtx.clipping import clip_by_block_rms
 from gradtx.core.arguments import Decay, NonNegative, Positive, Real
 from gradtx.core.combine import chain, scale
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, map_leaves, real_like, zeros_like
+from gradtx.core.tree import abs_squared, bounded, least, map_leaves, real_like, zeros_like
 from gradtx.factored import scale_by_factored_rms
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_param_block_rms
 from gradtx.statistics import ema, scale_by_rms, scale_by_rss, scale_by_stddev, trace
@@ -112,13 +112,13 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
         return rho * s + (1 - rho) * abs_squared(g)
 
     def next_x(x: jax.Array, s: jax.Array, g: jax.Array) -> jax.Array:
-        return rho * x + (1 - rho) * ((x + eps) / (s + eps + _tiny(s)) * abs_squared(g))
+        return rho * x + (1 - rho) * ((x + eps) / (s + eps + least(s.dtype)) * abs_squared(g))
 
     def scaled(g: jax.Array, x: jax.Array, s: jax.Array) -> jax.Array:
         # From the new x, so that the old one can be overwritten: solving next_x for x + ε gives
         # x + ε = (x' + ρ·ε)·(s + ε) / (ρ·(s + ε) + (1−ρ)·g²), without cancellation.
         below = rho * (s + eps) + (1 - rho) * abs_squared(g)
-        return bounded(g) * jnp.sqrt((x + rho * eps) / (below + _tiny(below)))
+        return bounded(g) * jnp.sqrt((x + rho * eps) / (below + least(below.dtype)))
 
     def update(updates: Tree, state: AdadeltaState, params: Tree = None) -> tuple[Tree, AdadeltaState]:
         s = map_leaves(next_s, state.squared_gradient, updates)
@@ -126,10 +126,6 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
         return map_leaves(scaled, updates, x, s), AdadeltaState(s, x)
 
     return init, update
-
-
-def _tiny(x: jax.Array) -> float:
-    return float(jnp.finfo(x.dtype).tiny)
 
 
 @transformation

@@ -32,4 +32,5 @@ def needs_extra() -> Iterator[None]:
         package = (error.name or "").split(".")[0]
         if package not in ("sklearn", "matplotlib", "rich"):
             raise
-        raise UsageError(f'the race needs {package}, which is not installed: pip install ".[race]" (in a clone) or "gradtx[race]"') from None
+        install = 'pip install "gradtx[race]", or ".[race]" in a clone'
+        raise UsageError(f"the race needs {package}, which is not installed: {install}") from None

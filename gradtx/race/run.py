@@ -67,7 +67,7 @@ def _race_digits(options: Options) -> list[Path]:
         f"Digits: {examples} images, network {'–'.join(map(str, digits.LAYERS))}, batches of {batch_size}, "
         f"{epochs} epoch{'s' * (epochs > 1)} of {examples // batch_size} step{'s' * (examples // batch_size > 1)}"
     )
-    print(title)
+    print(title + _at(rates, grid))
     training = digits.train(list(options.optimizers), _rates_of(rates), data, epochs, batch_size, options.seed)
     results = _with_progress(training, options.optimizers, epochs)
     tables.digits_table(results, grid)
