@@ -28,6 +28,8 @@ Tree = Any
 
 
 class FactoredState(NamedTuple):
+    """Rows and columns of the averaged squares, or the squares themselves."""
+
     count: jax.Array  # type: ignore[assignment]  # int32, steps taken
     row: Tree  # for factored leaves: |g|² averaged over the largest axis; None for the others
     column: Tree  # for factored leaves: |g|² averaged over the second largest axis; None for the others

@@ -168,6 +168,8 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
 
 
 class ReduceOnPlateauState(NamedTuple):
+    """The factor in use, and what it is judged by."""
+
     scale: jax.Array  # the factor in use
     best_value: jax.Array
     plateau_count: jax.Array  # int32, windows since the best value

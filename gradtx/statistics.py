@@ -42,6 +42,8 @@ Tree = Any
 
 
 class EmaState(NamedTuple):
+    """The average."""
+
     ema: Tree  # like the parameters
 
 
@@ -75,6 +77,8 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: Any = None, *, ini
 
 
 class MomentumState(NamedTuple):
+    """The averaged gradient m."""
+
     momentum: Tree  # like the parameters
 
 
@@ -112,6 +116,8 @@ def momentum_of(decay: Any, momentum: Tree, gradients: Tree) -> Tree:
 
 
 class TraceState(NamedTuple):
+    """The decaying sum b of gradients."""
+
     trace: Tree  # like the parameters
 
 
@@ -143,6 +149,8 @@ def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Any = None) -
 
 
 class BiasCorrectionState(NamedTuple):
+    """The weight that the average has seen."""
+
     weight: jax.Array  # 0-d: the average, with the same decay, of ones
 
 
@@ -198,6 +206,8 @@ def absolute() -> Any:
 
 
 class RunningSumState(NamedTuple):
+    """The sum."""
+
     sum: Tree  # like the parameters
 
 
@@ -222,6 +232,8 @@ def running_sum(initial_value: Real = 0.0) -> Any:
 
 
 class MaximumState(NamedTuple):
+    """The maximum."""
+
     maximum: Tree  # like the parameters
 
 

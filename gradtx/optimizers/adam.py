@@ -31,7 +31,11 @@ __all__ = [
 
 
 def direction(b1: Any, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
-    """m̂ = m/(1−β₁ᵗ), or with Nesterov's look-ahead β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ)."""
+    """m̂ = m/(1−β₁ᵗ), or with Nesterov's look-ahead β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ).
+
+    Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980; Dozat 2016,
+    https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+    """
     if nesterov:
         return _nesterov_direction(b1, b1, b1, accumulator_dtype)
     return chain(scale_by_momentum(b1, accumulator_dtype=accumulator_dtype), bias_correction(b1))

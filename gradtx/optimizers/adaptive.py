@@ -87,6 +87,8 @@ def rmsprop(
 
 
 class AdadeltaState(NamedTuple):
+    """The averages s of squared gradients and x of squared updates."""
+
     squared_gradient: Tree  # average, like the parameters, real
     squared_update: Tree  # average, like the parameters, real
 

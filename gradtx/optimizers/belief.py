@@ -18,6 +18,8 @@ Tree = Any
 
 
 class BeliefState(NamedTuple):
+    """The momentum m and the variance s around it, with the weights that correct them."""
+
     momentum: Tree  # like the parameters
     variance: Tree  # like the parameters, real
     momentum_weight: jax.Array  # 0-d, 1−β₁ᵗ

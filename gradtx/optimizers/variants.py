@@ -176,6 +176,8 @@ def adamaxw(
 
 
 class AdditiveAverageState(NamedTuple):
+    """Yogi's average v."""
+
     average: Tree  # like the parameters
 
 
@@ -250,6 +252,8 @@ def yogi(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: No
 
 
 class RectifyState(NamedTuple):
+    """The count that ρₜ is computed from."""
+
     count: jax.Array  # type: ignore[assignment]  # int32, steps taken
 
 
