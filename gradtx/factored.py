@@ -13,6 +13,7 @@ from gradtx.core.tree import (
     abs_squared,
     as_float32,
     bounded,
+    is_none,
     least,
     map_leaves,
     no_wider,
@@ -104,7 +105,7 @@ def scale_by_factored_rms(
 
         by_factors = _map_some(factored_rate, updates, row, column)
         by_moment = _map_some(lambda g, v: bounded(g) / sqrt(v), updates, second_moment)
-        updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=lambda x: x is None)
+        updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=is_none)
         return updates, FactoredState(increment(state.count), row, column, second_moment)
 
     return init, update
@@ -123,4 +124,4 @@ def _map_some(f: Any, *trees: Tree) -> Tree:
         wide = list(map(as_float32, xs))
         return no_wider(f(*wide), wide)
 
-    return jax.tree.map(apply, *trees, is_leaf=lambda x: x is None)
+    return jax.tree.map(apply, *trees, is_leaf=is_none)

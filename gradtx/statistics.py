@@ -240,7 +240,7 @@ class MaximumState(NamedTuple):
 @transformation
 def running_max() -> Any:
     """The largest update so far, element by element: x ← max(x, u), from 0. State: one slot per parameter."""
-    return _maximum(lambda x, u: jnp.maximum(x, u))
+    return _maximum(jnp.maximum)
 
 
 @transformation

@@ -21,7 +21,7 @@ import numpy as np
 
 from gradtx.core.combine import apply_updates
 from gradtx.core.transformation import GradientTransformation, is_transformation
-from gradtx.core.tree import LeafError, check_arrays, global_norm, leaves, map_with_path
+from gradtx.core.tree import LeafError, check_arrays, global_norm, map_with_path
 
 __all__ = ["EarlyStopping", "EarlyStoppingState", "History", "Minimum", "Step", "make_step", "minimize"]
 
@@ -324,7 +324,7 @@ def _as_transformation(owner: str, tx: Any) -> GradientTransformation:
 
 def _as_arrays(owner: str, params: Tree) -> Tree:
     """Parameters as arrays of definite dtype: those of the second step then look like those of the first."""
-    if all(isinstance(x, jax.Array) and not getattr(x, "weak_type", False) for x in leaves(params)):
+    if all(isinstance(x, jax.Array) and not getattr(x, "weak_type", False) for x in jax.tree.leaves(params)):
         return params
     try:
         check_arrays(params)

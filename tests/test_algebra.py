@@ -8,6 +8,7 @@ import pytest
 from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 import gradtx
+from gradtx.core.tree import map_leaves
 
 A = gradtx.clip_by_global_norm(0.5)
 B = gradtx.scale_by_adam()
@@ -350,3 +351,27 @@ def test_cast_to_params():
     updates, _ = tx.update(params, tx.init(params), params)
     assert updates["w"].dtype == jnp.bfloat16
     assert updates["x"] is None
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.adabound(gradtx.linear_schedule(0.1, 0.01, 10)),
+        gradtx.adam(gradtx.cosine_decay_schedule(0.1, 10), b1=gradtx.linear_schedule(0.8, 0.9, 5)),
+        gradtx.nadam(gradtx.exponential_decay(0.1, 5, 0.9), momentum_decay=4e-3),
+    ],
+    ids=lambda tx: tx.name,
+)
+def test_schedules_go_through_jit_as_part_of_the_optimizer(tx):
+    traced = jax.jit(lambda tx: run_steps(tx, PARAMS, GRADIENTS, jit=False)[0])(tx)
+    assert_close(traced, outcome(tx), rtol=2e-6, atol=1e-7)
+
+
+def test_trees_that_differ_are_named_the_right_way_round():
+    tx = gradtx.trace(0.9)
+    with pytest.raises(ValueError, match="'stack'"):
+        tx.update({k: v for k, v in PARAMS.items() if k != "stack"}, tx.init(PARAMS))
+    with pytest.raises(gradtx.LeafError, match="the others have a leaf 'b' that the first leaves lack"):
+        map_leaves(jnp.add, {"a": 1.0}, {"a": 1.0, "b": 2.0})
+    with pytest.raises(gradtx.LeafError, match="the first leaves have a leaf 'b' that the others lack"):
+        map_leaves(jnp.add, {"a": 1.0, "b": 2.0}, {"a": 1.0})

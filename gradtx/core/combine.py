@@ -29,7 +29,7 @@ from gradtx.core.transformation import (
     run,
     transformation,
 )
-from gradtx.core.tree import LeafError, as_float32, check_match, map_leaves, present, real_like
+from gradtx.core.tree import LeafError, as_float32, check_match, is_none, map_leaves, present, real_like
 
 __all__ = [
     "add",
@@ -243,7 +243,7 @@ def identity() -> Any:
 @transformation
 def set_to_zero() -> Any:
     """Make every update exactly zero, NaN and infinite ones too."""
-    return None, lambda updates, state, params=None: (map_leaves(lambda u: jnp.zeros_like(u), updates), state)
+    return None, lambda updates, state, params=None: (map_leaves(jnp.zeros_like, updates), state)
 
 
 @transformation
@@ -270,7 +270,7 @@ def cast_to_params() -> Any:
         return u.astype(jnp.result_type(p)) if present(u) else u
 
     return None, lambda updates, state, params: (
-        jax.tree.map(cast, updates, params, is_leaf=lambda x: x is None),
+        jax.tree.map(cast, updates, params, is_leaf=is_none),
         state,
     )
 
@@ -301,4 +301,4 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
             return (as_float32(param) + as_float32(update)).astype(dtype)
         return jnp.asarray(param + update).astype(dtype)
 
-    return jax.tree.map(new, updates, params, is_leaf=lambda x: x is None)
+    return jax.tree.map(new, updates, params, is_leaf=is_none)

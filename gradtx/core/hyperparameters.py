@@ -46,13 +46,10 @@ def with_hyperparams(tx: Any, plain_update: Callable[..., Any], recorded: dict[s
         (inner_init, _), values = functions_at(count)
         return HyperparamsState(count, values, EmptyState() if inner_init is None else inner_init(params))
 
-    def wrapped(updates: Tree, state: HyperparamsState, params: Tree, extra_args: Any) -> tuple[Tree, Tree]:
+    def update(updates: Tree, state: HyperparamsState, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         (_, inner_update), values = functions_at(state.count)
         updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
         return updates, HyperparamsState(increment(state.count), values, inner_state)
-
-    def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
-        return wrapped(updates, state, params, extra_args)
 
     # It takes just the arguments that the wrapped function takes.
     update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]

@@ -24,15 +24,11 @@ import numpy as np
 
 from gradtx.core.combine import set_to_zero
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import LeafError, map_with_path
+from gradtx.core.tree import LeafError, is_none, map_with_path
 
 __all__ = ["freeze", "masked", "multi_transform", "partition", "select"]
 
 Tree = Any
-
-
-def _is_none(x: Any) -> bool:
-    return x is None
 
 
 def _matches(pattern: str | re.Pattern[str], path: str) -> bool:
@@ -84,10 +80,10 @@ def _answers(where: Any, tree: Tree) -> Tree:
         where = where(tree)
 
     def spread(answer: Any, below: Tree) -> Tree:
-        return jax.tree.map(lambda _: answer, below, is_leaf=_is_none)
+        return jax.tree.map(lambda _: answer, below, is_leaf=is_none)
 
     try:
-        return jax.tree.map(spread, where, tree, is_leaf=_is_none)
+        return jax.tree.map(spread, where, tree, is_leaf=is_none)
     except (ValueError, TypeError) as error:
         raise LeafError(f"the tree of masks or labels does not fit the parameters: {error}") from error
 
@@ -106,7 +102,7 @@ def _keep(answers: Tree, tree: Tree, wanted: Any) -> Tree:
     """`tree` with None where the answer is another one."""
     if tree is None:
         return None
-    return jax.tree.map(lambda x, answer: x if answer == wanted else None, tree, answers, is_leaf=_is_none)
+    return jax.tree.map(lambda x, answer: x if answer == wanted else None, tree, answers, is_leaf=is_none)
 
 
 def _booleans(where: Any, tree: Tree) -> Tree:
@@ -151,9 +147,9 @@ def masked(inner: Transformation, mask: Any) -> Any:
 
 def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
     """For each leaf the result that belongs to its answer; the update itself where there is none."""
-    structure: Any = jax.tree.structure(updates, is_leaf=_is_none)
+    structure: Any = jax.tree.structure(updates, is_leaf=is_none)
     flat = {answer: structure.flatten_up_to(result) for answer, result in results.items()}
-    columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=_is_none), strict=True)
+    columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=is_none), strict=True)
     return structure.unflatten([flat[a][i] if a in flat else u for i, (a, u) in enumerate(columns)])
 
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, overload
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.hyperparameters import EmptyState, with_hyperparams
+from gradtx.core.hyperparameters import EmptyState, Functions, with_hyperparams
 from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, present, unshared
+from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, is_none, present, unshared
 from gradtx.core.value import Value, constructor_of, show, wrap_all
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
 
 P = ParamSpec("P")
 Tree = Any
-Functions = tuple[Callable[..., Any], Callable[..., Any]]
 
 # Extra arguments that training loops pass to every optimizer, whether it uses them or not.
 WELL_KNOWN = frozenset({"value", "grad", "value_fn", "key"})
@@ -350,7 +349,7 @@ def _foreign_state(tx: GradientTransformation, updates: Tree, state: Tree, param
     """After a failure: if the state is not one that `tx` makes, say at which path it differs first."""
     if params is None:
         params = updates
-        if not all(map(present, jax.tree.leaves(updates, is_leaf=lambda x: x is None))):
+        if not all(map(present, jax.tree.leaves(updates, is_leaf=is_none))):
             return None  # leaves that get no update this time: the parameters may have them
     try:
         expected = jax.eval_shape(lambda p: initialize(tx, p), params)

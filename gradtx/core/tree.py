@@ -23,9 +23,9 @@ __all__ = [
     "check_match",
     "full_like",
     "global_norm",
+    "is_none",
     "key_name",
     "least",
-    "leaves",
     "map_leaves",
     "map_with_path",
     "no_wider",
@@ -64,22 +64,18 @@ def key_name(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
-def _is_none(x: Any) -> bool:
+def is_none(x: Any) -> bool:
+    """For `is_leaf`: None is a leaf of its own here, where JAX sees an empty tree."""
     return x is None
-
-
-def leaves(tree: Tree) -> list[Any]:
-    """The leaves, None leaves left out."""
-    return jax.tree.leaves(tree)
 
 
 def map_with_path(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """Map `f(path string, leaf, …)` over corresponding leaves, None leaves included."""
-    return jax.tree_util.tree_map_with_path(lambda path, *xs: f(path_string(path), *xs), tree, *rest, is_leaf=_is_none)
+    return jax.tree_util.tree_map_with_path(lambda path, *xs: f(path_string(path), *xs), tree, *rest, is_leaf=is_none)
 
 
 def _paths(tree: Tree) -> list[str]:
-    return [path_string(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
+    return [path_string(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]]
 
 
 # Arithmetic on leaves
@@ -121,7 +117,7 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
       LeafError: the trees differ in structure or their leaves in shape; names the first path that does.
     """
     structure: Any
-    flat, structure = jax.tree.flatten(tree, is_leaf=_is_none)
+    flat, structure = jax.tree.flatten(tree, is_leaf=is_none)
     columns = [flat, *(_flatten_like(tree, structure, other) for other in rest)]
     results: list[Any] = []
     for i, row in enumerate(zip(*columns, strict=True)):
@@ -145,7 +141,7 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:
     try:
         # Not flatten_up_to: it would let a whole subtree stand where a leaf is expected.
-        flat, found = jax.tree.flatten(other, is_leaf=_is_none)
+        flat, found = jax.tree.flatten(other, is_leaf=is_none)
     except (TypeError, ValueError) as error:
         raise LeafError(f"the tree cannot be flattened: {error}") from error
     if found != structure:
@@ -153,7 +149,7 @@ def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:
     return flat
 
 
-def _first_difference(tree: Tree, other: Tree, name: str = "the updates", other_name: str = "the state") -> str:
+def _first_difference(tree: Tree, other: Tree, name: str = "the first leaves", other_name: str = "the others") -> str:
     ours, theirs = _paths(tree), _paths(other)
     for path in theirs:
         if path not in ours:
@@ -175,8 +171,8 @@ def check_match(updates: Tree, params: Tree) -> None:
     A None gradient fits any parameter: it says 'not this one'.
     """
     structure: Any
-    flat, structure = jax.tree.flatten(updates, is_leaf=_is_none)
-    theirs, expected = jax.tree.flatten(params, is_leaf=_is_none)
+    flat, structure = jax.tree.flatten(updates, is_leaf=is_none)
+    theirs, expected = jax.tree.flatten(params, is_leaf=is_none)
     if structure != expected:
         raise LeafError(_first_difference(updates, params, "the updates", "the parameters"))
     for i, (u, p) in enumerate(zip(flat, theirs, strict=True)):
@@ -243,7 +239,7 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
         return jnp.asarray(new, old.dtype)
 
     structure: Any
-    new, structure = jax.tree.flatten(tree, is_leaf=_is_none)
+    new, structure = jax.tree.flatten(tree, is_leaf=is_none)
     old = _flatten_like(tree, structure, like)
     return structure.unflatten([cast(n, o) for n, o in zip(new, old, strict=True)])
 
@@ -330,5 +326,5 @@ def global_norm(tree: Tree) -> jax.Array:
     Each leaf has its own scale. One scale for all would make XLA repeat the search for it in front of every leaf: its
     compile time would grow with the square of their number.
     """
-    norms = [norm(x) for x in leaves(tree) if present(x)]
+    norms = [norm(x) for x in jax.tree.leaves(tree) if present(x)]
     return norm(jnp.stack(norms)) if norms else jnp.zeros(())
