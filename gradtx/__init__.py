@@ -1,7 +1,7 @@
 """Composable gradient transformations for JAX: optimizers that read like their formulas."""
 
 from gradtx.clipping import clip, clip_by_block_rms, clip_by_bounds, clip_by_global_norm
-from gradtx.core.arguments import Decay, NonNegative, Positive, Real
+from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import (
     add,
     apply_updates,
@@ -15,7 +15,15 @@ from gradtx.core.combine import (
     stateless,
     stateless_with_tree_map,
 )
-from gradtx.core.hyperparameters import EmptyState, HyperparamsState, hyperparams
+from gradtx.core.hyperparameters import (
+    EmptyState,
+    HyperparamsState,
+    InjectHyperparamsState,
+    get_hyperparam,
+    hyperparams,
+    set_hyperparams,
+    step_count,
+)
 from gradtx.core.schedule import Schedule, as_schedule, schedule
 from gradtx.core.select import freeze, masked, multi_transform, partition
 from gradtx.core.transformation import (
@@ -26,7 +34,7 @@ from gradtx.core.transformation import (
 )
 from gradtx.core.tree import LeafError, global_norm
 from gradtx.factored import scale_by_factored_rms
-from gradtx.optimizers.adam import (
+from gradtx.formulas.adam import (
     adam,
     adamw,
     lamb,
@@ -36,9 +44,9 @@ from gradtx.optimizers.adam import (
     scale_by_nadam,
     warming_momentum_schedule,
 )
-from gradtx.optimizers.adaptive import adadelta, adafactor, adagrad, rmsprop, scale_by_adadelta
-from gradtx.optimizers.belief import adabelief, scale_by_belief
-from gradtx.optimizers.bounded import (
+from gradtx.formulas.adaptive import adadelta, adafactor, adagrad, rmsprop, scale_by_adadelta
+from gradtx.formulas.belief import adabelief, scale_by_belief
+from gradtx.formulas.bounded import (
     adabound,
     adaboundw,
     amsbound,
@@ -46,8 +54,8 @@ from gradtx.optimizers.bounded import (
     lower_bound_schedule,
     upper_bound_schedule,
 )
-from gradtx.optimizers.descent import lars, lion, scale_by_lion, sgd
-from gradtx.optimizers.variants import (
+from gradtx.formulas.descent import lars, lion, scale_by_lion, sgd
+from gradtx.formulas.variants import (
     adamax,
     adamaxw,
     additive_average,
@@ -60,6 +68,7 @@ from gradtx.optimizers.variants import (
     scale_by_yogi,
     yogi,
 )
+from gradtx.injection import inject_hyperparams
 from gradtx.scaling import (
     add_decayed_weights,
     add_l1_regularization,
@@ -117,12 +126,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Decay",
+    "Dtype",
     "EarlyStopping",
     "EmptyState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "History",
     "HyperparamsState",
+    "InjectHyperparamsState",
     "LeafError",
     "Minimum",
     "NonNegative",
@@ -167,9 +178,11 @@ __all__ = [
     "exponential_decay",
     "factor_schedule",
     "freeze",
+    "get_hyperparam",
     "global_norm",
     "hyperparams",
     "identity",
+    "inject_hyperparams",
     "inverse_power_decay",
     "inverse_rms",
     "inverse_root",
@@ -223,12 +236,14 @@ __all__ = [
     "scale_by_trust_ratio",
     "scale_by_yogi",
     "schedule",
+    "set_hyperparams",
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
     "square",
     "stateless",
     "stateless_with_tree_map",
+    "step_count",
     "trace",
     "transformation",
     "upper_bound_schedule",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_bounds
-from gradtx.core.arguments import Decay, NonNegative, Real
+from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, identity, product, scale
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, sqrt, zeros_like
@@ -48,7 +48,7 @@ class EmaState(NamedTuple):
 
 
 @transformation
-def ema(decay: Decay, debias: bool = True, accumulator_dtype: Any = None, *, initial_value: Real = 0.0) -> Any:
+def ema(decay: Decay, debias: bool = True, accumulator_dtype: Dtype | None = None, *, initial_value: Real = 0.0) -> Any:
     """The exponential moving average of the updates: a ← β·a + (1−β)·u.
 
     Args:
@@ -83,7 +83,7 @@ class MomentumState(NamedTuple):
 
 
 @transformation
-def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
+def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """Momentum as Adam has it, an average of the gradients: m ← β·m + (1−β)·g.
 
     Args:
@@ -122,7 +122,7 @@ class TraceState(NamedTuple):
 
 
 @transformation
-def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
+def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """The heavy ball: b ← μ·b + g, a decaying sum of the gradients.
 
     Args:

@@ -24,7 +24,7 @@ MODULES = [
 OPTIMIZERS = [
     name
     for name in gradtx.__all__
-    if getattr(getattr(gradtx, name), "__module__", "").startswith("gradtx.optimizers")
+    if getattr(getattr(gradtx, name), "__module__", "").startswith("gradtx.formulas")
     and "learning_rate" in inspect.signature(getattr(gradtx, name)).parameters
 ]
 
@@ -77,8 +77,8 @@ def test_import_needs_only_the_runtime_packages():
 
 
 def test_imports_point_one_way():
-    """optimizers → atoms → core; nothing in the core knows what is built on it."""
-    below = {"core": {"core"}, "atoms": {"core", "atoms"}, "optimizers": {"core", "atoms", "optimizers"}}
+    """formulas → atoms → core; nothing in the core knows what is built on it."""
+    below = {"core": {"core"}, "atoms": {"core", "atoms"}, "formulas": {"core", "atoms", "formulas"}}
 
     def layer(module: str) -> str:
         part = module.split(".")[1]

@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "Decay",
+    "Dtype",
     "Fraction",
     "NonNegative",
     "OpenDecay",
@@ -78,6 +79,26 @@ OpenDecay = Annotated[Scalar, Range("OpenDecay", lambda x: 0 < x < 1, "in (0, 1)
 Fraction = Annotated[Scalar, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
 Steps = Annotated[int, Range("Steps", lambda x: x >= 0, "an integer, at least 0", integer=True)]
 Period = Annotated[int, Range("Period", lambda x: x >= 1, "an integer, at least 1", integer=True)]
+
+
+class _DtypeKind:
+    """The kind of an argument that is the dtype of an accumulator, however it is written; kept as a NumPy dtype."""
+
+    def __repr__(self) -> str:
+        return "Dtype"
+
+    def check(self, owner: str, name: str, value: Any) -> np.dtype[Any]:
+        """The dtype; raises a TypeError unless it is one of floats or complex numbers."""
+        try:
+            dtype = None if value is None else jnp.dtype(value)
+        except TypeError:
+            dtype = None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(f"{owner}: {name} must be a dtype of floats, such as 'float32', got {value!r}")
+        return dtype
+
+
+Dtype = Annotated[Any, _DtypeKind()]
 
 
 def kind_of(annotation: Any) -> Any:

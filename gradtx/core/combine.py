@@ -10,7 +10,6 @@ The state of a composition is a named tuple: by position, and by the names of it
 
 import collections
 import functools
-import keyword
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +19,12 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Real
 from gradtx.core.hyperparameters import EmptyState
+from gradtx.core.names import checked_name, part_names
 from gradtx.core.transformation import (
     GradientTransformation,
     Transformation,
     initialize,
     maps_to_real,
-    name_of,
     run,
     transformation,
 )
@@ -66,23 +65,8 @@ def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
 
 
 def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-    """The parts by name: the constructors' names with _1, _2, … for repeats, then the given names."""
-    parts: dict[str, Any] = {}
-    for tx in transformations:
-        base = name_of(tx).lstrip("_")
-        base = name = base if base.isidentifier() and not keyword.iskeyword(base) else "transformation"
-        repeats = 0
-        while name in parts or name in named:
-            repeats += 1
-            name = f"{base}_{repeats}"
-        parts[name] = tx
-    return parts | {_checked_name(name): tx for name, tx in named.items()}
-
-
-def _checked_name(name: str) -> str:
-    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-        raise ValueError(f"{name!r} cannot name a field of the state; use letters, digits and _")
-    return name
+    """The parts by the names of their states."""
+    return dict(zip(part_names(transformations, named), (*transformations, *named.values()), strict=True))
 
 
 def _check_state(owner: str, state: Any, expected: type) -> None:
@@ -145,7 +129,7 @@ def named_chain(*pairs: tuple[str, Any]) -> GradientTransformation:
     Raises:
       ValueError: a name that is given twice, or is not a Python identifier (names become fields of the state).
     """
-    names = [_checked_name(name) for name, _ in pairs]
+    names = [checked_name(name) for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"named_chain: the name {name!r} is given twice")

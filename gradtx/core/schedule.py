@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import numeric
-from gradtx.core.value import Value, constructor_of, show
+from gradtx.core.constructor import constructor_of
+from gradtx.core.value import Value, show
 
 __all__ = ["Schedule", "as_schedule", "schedule"]
 

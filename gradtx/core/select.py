@@ -25,6 +25,7 @@ import numpy as np
 from gradtx.core.combine import set_to_zero
 from gradtx.core.transformation import Transformation, initialize, run, transformation
 from gradtx.core.tree import LeafError, is_none, map_with_path
+from gradtx.core.value import label_name
 
 __all__ = ["freeze", "masked", "multi_transform", "partition", "select"]
 
@@ -189,7 +190,7 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
     >>> tx.update(params, tx.init(params))[0]
     {'bias': Array([2., 2.], dtype=float32), 'kernel': Array([0., 0.], dtype=float32)}
     """
-    names = {label: _label_name(label) for label in transforms}
+    names = {label: label_name(label) for label in transforms}
     if len(set(names.values())) < len(names):
         raise ValueError(f"partition: two labels have the same name in the state: {', '.join(names.values())}")
 
@@ -229,10 +230,6 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
         return _merge(labels, updates, results), states
 
     return init, update
-
-
-def _label_name(label: Any) -> str:
-    return f"re:{label.pattern}" if isinstance(label, re.Pattern) else str(label)
 
 
 multi_transform = partition

@@ -15,10 +15,13 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, overload
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.constructor import constructor_of, is_constructor
 from gradtx.core.hyperparameters import EmptyState, Functions, with_hyperparams
+from gradtx.core.names import name_of
 from gradtx.core.schedule import Schedule, as_schedule
+from gradtx.core.stages import watched
 from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, is_none, present, unshared
-from gradtx.core.value import Value, constructor_of, show, wrap_all
+from gradtx.core.value import Value, show, wrap_all
 
 __all__ = [
     "GradientTransformation",
@@ -225,7 +228,7 @@ class Part:
             hint = ""
             if isinstance(part, (list, tuple)) and part and all(map(is_transformation, part)):
                 hint = f"; give them one by one: {owner}(*transformations)"
-            elif hasattr(part, "signature") and hasattr(part, "kinds"):
+            elif is_constructor(part):
                 hint = f"; did you mean {part.__name__}(…)?"
             raise TypeError(f"{owner}: {show(part)} is not a transformation (it has no init and update){hint}")
         return value
@@ -278,6 +281,10 @@ def _extra_args(tx: Any) -> frozenset[str]:
 
 def initialize(tx: Any, params: Tree) -> Tree:
     """`tx.init` as combinators call it: without the checks that the outermost transformation has already made."""
+    return watched(_initialize, tx, params)
+
+
+def _initialize(tx: Any, params: Tree) -> Tree:
     if not isinstance(tx, GradientTransformation):
         return _strong(tx.init(params))
     init, _ = tx._functions
@@ -299,7 +306,7 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
     own = isinstance(tx, GradientTransformation)
     update = tx._functions[1] if own else tx.update
     declared = tx._declares if own else _declared(update)
-    name = tx.name if own else name_of(tx)
+    name = name_of(tx)
     missing = declared.required - extra_args.keys()
     if missing:
         needed = min(missing)
@@ -311,14 +318,6 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
     with _owner(tx):
         updates, new_state = update(updates, state, params, **extra_args)
         return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
-
-
-def name_of(tx: Any) -> str:
-    """The name that a transformation's state is kept under: its constructor's; for Optax's, the function it is from."""
-    if isinstance(tx, GradientTransformation):
-        return tx.name
-    head = getattr(tx.update, "__qualname__", "").split(".<locals>")[0].split(".")[-1]
-    return head if head.isidentifier() and not head.startswith("_") else "transformation"
 
 
 def maps_to_real(tx: Any) -> bool:

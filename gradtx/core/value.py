@@ -6,20 +6,18 @@ whose leaves are its numbers. What the constructor's body returns is built on fi
 with placeholders for leaves, and a placeholder must never reach the mathematics.
 """
 
-import difflib
 import enum
-import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import jax
 import numpy as np
 
-from gradtx.core.arguments import canonical, kind_of, plain
+from gradtx.core.arguments import canonical, plain
 
-__all__ = ["Value", "constructor_of", "show", "wrap_all"]
+__all__ = ["Value", "label_name", "show", "wrap_all"]
 
 
 class Static:
@@ -43,7 +41,7 @@ class Static:
 jax.tree_util.register_pytree_node(Static, lambda s: ((), s), lambda s, _: s)
 
 
-@jax.tree_util.register_pytree_node_class
+@jax.tree_util.register_pytree_with_keys_class
 class Ordered:
     """A dict whose order counts (first matching pattern, stages of a chain); JAX would sort the keys of a plain one."""
 
@@ -52,12 +50,18 @@ class Ordered:
     def __init__(self, items: dict[Any, Any]):
         self.items = items
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        return tuple(self.items.values()), tuple(self.items)
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+        keyed = tuple((jax.tree_util.DictKey(label_name(key)), item) for key, item in self.items.items())
+        return keyed, tuple(self.items)
 
     @classmethod
     def tree_unflatten(cls, keys: tuple[Any, ...], children: Any) -> "Ordered":
         return cls(dict(zip(keys, children, strict=True)))
+
+
+def label_name(label: Any) -> str:
+    """The name of a group of leaves in a state and in paths."""
+    return f"re:{label.pattern}" if isinstance(label, re.Pattern) else str(label)
 
 
 def _is_node(x: Any) -> bool:
@@ -248,10 +252,14 @@ class Value:
     def _shown(self) -> Iterator[tuple[str, Any]]:
         """The arguments that differ from their defaults, as (keyword or '', value)."""
         parameters = self._signature().parameters
+        further = any(p.kind is p.VAR_POSITIONAL and self._arguments[name] for name, p in parameters.items())
         for name, argument in self.arguments.items():
             parameter = parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
                 yield from (("", item) for item in argument)
+                further = False
+            elif further:  # what stands before further positional arguments is positional, too
+                yield "", argument
             elif parameter.kind is parameter.VAR_KEYWORD:
                 yield from argument.items()
             elif not _same(argument, parameter.default):
@@ -278,7 +286,7 @@ def wrap_all(constructor: Callable[..., Any], arguments: dict[str, Any]) -> dict
 def _same(argument: Any, default: Any) -> bool:
     if argument is default:
         return True
-    return type(argument) in (float, int, bool, str, tuple) and argument == default
+    return isinstance(argument, (float, int, str, tuple, np.dtype)) and bool(argument == default)
 
 
 def show(argument: Any) -> str:
@@ -287,6 +295,8 @@ def show(argument: Any) -> str:
         if argument.size > 16:
             return f"array(<{argument.dtype}, shape {argument.shape}>)"
         return f"array({np.asarray(argument).tolist()})"
+    if isinstance(argument, np.dtype):
+        return repr(argument.name)
     if inspect.isfunction(argument) or isinstance(argument, type):
         return argument.__name__
     if isinstance(argument, dict):
@@ -299,70 +309,3 @@ def show(argument: Any) -> str:
 
 def _indented(parts: list[str]) -> list[str]:
     return [part.replace("\n", "\n    ") for part in parts]
-
-
-class _Text(str):
-    """Shown as it is, without quotes, in a signature."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
-    """Make the public constructor of a body: it checks what the user gives and returns a value of class `cls`."""
-    try:
-        signature = inspect.signature(body, eval_str=True)  # kinds are read from annotations, written as strings or not
-    except NameError:
-        signature = inspect.signature(body)
-    parameters = signature.parameters
-    kinds = {name: kind for name, p in parameters.items() if (kind := kind_of(p.annotation))}
-    optional = {n for n in kinds if parameters[n].default is None or type(None) in get_args(parameters[n].annotation)}
-
-    @functools.wraps(body)
-    def constructor(*args: Any, **kwargs: Any) -> Any:
-        bound = _bind(body.__name__, signature, args, kwargs)
-        for name, kind in kinds.items():
-            argument = bound.arguments[name]
-            if argument is not None or name not in optional:
-                argument = kind.check(body.__name__, name, argument)
-            if callable(argument) and not isinstance(argument, Value):
-                argument = constructor.as_schedule(argument)  # type: ignore[attr-defined]
-            bound.arguments[name] = argument
-        return cls._make(constructor, wrap_all(constructor, bound.arguments))
-
-    def shown(p: inspect.Parameter) -> inspect.Parameter:
-        kind = kinds.get(p.name)
-        return p.replace(annotation=_Text(f"{kind} | None" if p.name in optional else kind)) if kind else p
-
-    # For help(): kinds by their names.
-    constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[shown(p) for p in parameters.values()], return_annotation=_Text(cls.__name__)
-    )
-    constructor.signature = signature  # type: ignore[attr-defined]
-    constructor.kinds = kinds  # type: ignore[attr-defined]
-    for name, attribute in attributes.items():
-        setattr(constructor, name, attribute)
-    return constructor
-
-
-def _bind(owner: str, signature: inspect.Signature, args: Any, kwargs: Any) -> inspect.BoundArguments:
-    """The arguments by name, defaults included; a misspelt name is reported before what is missing for it."""
-    parameters = signature.parameters
-    unknown = [name for name in kwargs if name not in parameters]
-    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        close = difflib.get_close_matches(unknown[0], parameters, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise TypeError(f"{owner}: no argument {unknown[0]!r}; {hint}its signature is {_brief(signature)}")
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{owner}: {error}; its signature is {_brief(signature)}") from None
-    bound.apply_defaults()
-    return bound
-
-
-def _brief(signature: inspect.Signature) -> str:
-    names = [str(p.replace(annotation=inspect.Parameter.empty)) for p in signature.parameters.values()]
-    return f"({', '.join(names)})"

@@ -78,7 +78,7 @@ def schedules() -> dict[str, Constructor]:
 
 
 def optimizers() -> dict[str, Constructor]:
-    """The constructors of whole optimizers: those in `gradtx.optimizers` that a learning rate alone makes."""
+    """The constructors of whole optimizers: those in `gradtx.formulas` that a learning rate alone makes."""
 
     def needs_only_a_rate(constructor: Constructor) -> bool:
         parameters = constructor.signature.parameters  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def optimizers() -> dict[str, Constructor]:
     return {
         name: x
         for name, x in constructors().items()
-        if x.__module__.startswith("gradtx.optimizers.") and needs_only_a_rate(x)
+        if x.__module__.startswith("gradtx.formulas.") and needs_only_a_rate(x)
     }
 
 

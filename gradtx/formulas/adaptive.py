@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_block_rms
-from gradtx.core.arguments import Decay, NonNegative, Positive, Real
+from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import chain, scale
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import abs_squared, bounded, least, map_leaves, real_like, zeros_like
@@ -168,7 +168,7 @@ def adafactor(
     multiply_by_parameter_scale: bool = True,
     clipping_threshold: Positive | None = 1.0,
     momentum: Decay | None = None,
-    dtype_momentum: Any = jnp.float32,
+    dtype_momentum: Dtype = jnp.float32,
     weight_decay_rate: NonNegative | None = None,
     eps: NonNegative = 1e-30,
     factored: bool = True,

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Decay, NonNegative, Real
+from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import chain, product
 from gradtx.core.hyperparameters import increment
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import full_like, map_leaves
-from gradtx.optimizers.adam import direction
+from gradtx.formulas.adam import direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import (
     absolute,
@@ -57,7 +57,7 @@ def scale_by_amsgrad(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
 ) -> Any:
     """Adam's direction times 1 / (√(x/(1−β₂ᵗ)) + ε), where x is the largest v so far. See `amsgrad`.
 
@@ -82,7 +82,7 @@ def amsgrad(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
 ) -> Any:
     """Adam whose rates never rise: x ← max(x, v), θ ← θ − η·m̂/(√(x/(1−β₂ᵗ)) + ε).
 

@@ -7,7 +7,7 @@ NAdam exchanges the direction; the variants that exchange the rate are in `varia
 
 from typing import Any
 
-from gradtx.core.arguments import Decay, NonNegative
+from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import add, chain, product, scale
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
@@ -77,7 +77,7 @@ def scale_by_adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     *,
     nesterov: bool = False,
 ) -> Any:
@@ -105,7 +105,7 @@ def adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     *,
     nesterov: bool = False,
 ) -> Any:
@@ -150,7 +150,7 @@ def adamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
     *,
@@ -198,7 +198,7 @@ def scale_by_nadam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     *,
     momentum_decay: NonNegative | None = None,
 ) -> Any:
@@ -221,7 +221,7 @@ def nadam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     *,
     nesterov: bool = True,
     momentum_decay: NonNegative | None = None,
@@ -260,7 +260,7 @@ def nadamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
     *,

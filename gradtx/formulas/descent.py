@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradtx.core.arguments import Decay, NonNegative, OpenDecay
+from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay
 from gradtx.core.combine import add, chain, scale
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
@@ -17,7 +17,7 @@ def sgd(
     learning_rate: NonNegative,
     momentum: Decay | None = None,
     nesterov: bool = False,
-    accumulator_dtype: Any = None,
+    accumulator_dtype: Dtype | None = None,
 ) -> Any:
     """Gradient descent, θ ← θ − η·g; with momentum, b ← μ·b + g, θ ← θ − η·b. Full, stochastic or minibatch alike.
 
@@ -79,7 +79,7 @@ def lars(
 
 
 @transformation
-def scale_by_lion(b1: Decay = 0.9, b2: OpenDecay = 0.99, mu_dtype: Any = None) -> Any:
+def scale_by_lion(b1: Decay = 0.9, b2: OpenDecay = 0.99, mu_dtype: Dtype | None = None) -> Any:
     """The sign of a blend of momentum and gradient: sign(β₁·m + (1−β₁)·g), then m ← β₂·m + (1−β₂)·g.
 
     It is written from the new momentum, m' = β₂·m + (1−β₂)·g, as β₁·m + (1−β₁)·g = (β₁/β₂)·m' + (1−β₁/β₂)·g. The old
@@ -104,7 +104,7 @@ def lion(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
     b2: OpenDecay = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: Dtype | None = None,
     weight_decay: NonNegative = 1e-3,
     mask: Any = None,
 ) -> Any:

@@ -1,0 +1,95 @@
+"""What a transformation is made of, seen while its state is initialised.
+
+Combinators initialise their parts through one function, `initialize`. Watching it tells, for any composition and
+without conventions between combinators, which parameters each stage sees and where its state is kept.
+"""
+
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.core.tree import key_name
+
+__all__ = ["Stage", "stages", "watched"]
+
+Tree = Any
+
+_enclosing: contextvars.ContextVar["Stage | None"] = contextvars.ContextVar("gradtx_stage", default=None)
+
+
+@dataclasses.dataclass(eq=False)
+class Stage:
+    """One transformation at its place."""
+
+    tx: Any
+    params: Tree  # what it sees, as shapes: None where a leaf is not for it
+    state: Tree = None  # as shapes; with those of its parts
+    parts: "list[Stage]" = dataclasses.field(default_factory=list)
+    path: tuple[str, ...] = ()  # of its state within that of the outermost stage
+
+    def walk(self) -> "Iterator[Stage]":
+        """This stage, then all that is in it, in order."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+
+def watched(initialize: Callable[[Any, Tree], Tree], tx: Any, params: Tree) -> Tree:
+    """`initialize(tx, params)`, noted as a part of the stage that is being initialised, if `stages` is looking."""
+    enclosing = _enclosing.get()
+    if enclosing is None:
+        return initialize(tx, params)
+    stage = Stage(tx, params)
+    enclosing.parts.append(stage)
+    token = _enclosing.set(stage)
+    try:
+        stage.state = initialize(tx, params)
+    finally:
+        _enclosing.reset(token)
+    return stage.state
+
+
+def stages(tx: Any, params: Tree) -> Stage:
+    """The tree of stages of a transformation for these parameters. Shapes suffice; nothing is computed.
+
+    Args:
+      tx: a `GradientTransformation`.
+      params: a pytree of arrays or of `jax.ShapeDtypeStruct`.
+    """
+    outside = Stage(None, None)
+
+    def init(params: Tree) -> Tree:
+        token = _enclosing.set(outside)
+        try:
+            state = tx.init(params)
+        finally:
+            _enclosing.reset(token)
+        for stage in outside.walk():  # while these are the objects that the states were made of
+            stage.parts = [part for part in stage.parts if _place(part, stage) or stage is outside]
+        return state
+
+    jax.eval_shape(init, params)
+    (root,) = outside.parts
+    for stage in root.walk():
+        stage.params, stage.state = jax.tree.map(_shape, (stage.params, stage.state))
+    return root
+
+
+def _place(part: Stage, stage: Stage) -> bool:
+    """Find the part's state in that of the stage, and note where."""
+    if part.state is stage.state:
+        part.path = stage.path
+        return True
+    for keys, node in jax.tree_util.tree_flatten_with_path(stage.state, is_leaf=lambda x: x is part.state)[0]:
+        if node is part.state:
+            part.path = (*stage.path, *map(key_name, keys))
+            return True
+    return False
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), jax.numpy.result_type(leaf))
