@@ -68,6 +68,7 @@ from gradtx.formulas.variants import (
     scale_by_yogi,
     yogi,
 )
+from gradtx.guards import apply_if_finite, skip_spikes
 from gradtx.injection import inject_hyperparams
 from gradtx.scaling import (
     add_decayed_weights,
@@ -120,6 +121,7 @@ from gradtx.statistics import (
     square,
     trace,
 )
+from gradtx.telemetry import measure_with_ema, metrics, monitor, snapshot
 from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, minimize
 
 __version__ = "0.1.0"
@@ -161,6 +163,7 @@ __all__ = [
     "amsbound",
     "amsboundw",
     "amsgrad",
+    "apply_if_finite",
     "apply_updates",
     "as_schedule",
     "bias_correction",
@@ -195,7 +198,10 @@ __all__ = [
     "lower_bound_schedule",
     "make_step",
     "masked",
+    "measure_with_ema",
+    "metrics",
     "minimize",
+    "monitor",
     "multi_step_schedule",
     "multi_transform",
     "nadam",
@@ -240,6 +246,8 @@ __all__ = [
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
+    "skip_spikes",
+    "snapshot",
     "square",
     "stateless",
     "stateless_with_tree_map",

@@ -107,6 +107,10 @@ def _injected(inner: Transformation, *names: str) -> Any:
 
 _injected.__name__ = "inject_hyperparams"
 
+# Read as any constructor is, by name and signature.
+for _attribute in ("signature", "kinds", "as_schedule", "real", "record"):
+    setattr(inject_hyperparams, _attribute, getattr(_injected, _attribute))
+
 
 def _chosen(inner: Any, names: tuple[str, ...]) -> tuple[list[str | None], list[Any], Any]:
     """The leaves and the structure of a transformation, and which leaf goes by which name; None for the others.

@@ -177,6 +177,11 @@ class ReduceOnPlateauState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32, values in the current window
     sum_value: jax.Array  # of the values in the current window
 
+    @property
+    def metrics(self) -> dict[str, jax.Array]:
+        """What `metrics` collects."""
+        return {"plateau_scale": self.scale}
+
 
 @transformation
 def reduce_on_plateau(

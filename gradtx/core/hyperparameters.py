@@ -96,6 +96,7 @@ def _entries(state: Tree) -> list[_Entry]:
         injected = isinstance(node, InjectHyperparamsState)
         place = tuple(name for name in path if name != "inner_state")
         for name, value in node.hyperparams.items():
+            (value,) = jax.tree.leaves(value)  # nnx.Optimizer wraps every array
             settable = injected and name not in node.scheduled
             entries.append(_Entry((*place, *name.split("/")), value, settable))
             if not injected and any(is_within(other.path, entries[-1].path) for other in entries[:-1]):
@@ -126,11 +127,17 @@ def hyperparams(state: Tree) -> dict[str, Any]:
     >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
     {'learning_rate': 0.05...}
     """
+    paths, values = _found(state)
+    return dict(zip(shortest_names(paths), values, strict=True))
+
+
+def _found(state: Tree) -> tuple[list[tuple[str, ...]], list[Any]]:
+    """The paths and the values of all hyperparameters, of a state or of a transformation."""
     if isinstance(state, Value):
         found = list(numbers(state, lambda x: isinstance(x, Schedule)))
     else:
         found = [(entry.path, entry.value) for entry in _entries(state)]
-    return dict(zip(shortest_names([path for path, _ in found]), (value for _, value in found), strict=True))
+    return [path for path, _ in found], [value for _, value in found]
 
 
 def get_hyperparam(state: Tree, name: str) -> Any:
@@ -143,8 +150,8 @@ def get_hyperparam(state: Tree, name: str) -> Any:
     Raises:
       LookupError: no hyperparameter, or several, match the name; lists the candidates.
     """
-    known = hyperparams(state)
-    return list(known.values())[index_of(name, [tuple(key.split("/")) for key in known], "hyperparameter")]
+    paths, values = _found(state)
+    return values[index_of(name, paths, "hyperparameter")]
 
 
 def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
@@ -180,10 +187,12 @@ def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
         if not isinstance(node, InjectHyperparamsState):
             return node
         place = tuple(name for name in path if name != "inner_state")
-        values = {name: (old, (*place, *name.split("/"))) for name, old in node.hyperparams.items()}
-        return node._replace(
-            hyperparams={n: _as(n, old, new[key]) if key in new else old for n, (old, key) in values.items()}
-        )
+
+        def value(name: str, old: Any) -> Any:
+            key = (*place, *name.split("/"))
+            return jax.tree.map(lambda x: _as(name, x, new[key]), old) if key in new else old
+
+        return node._replace(hyperparams={name: value(name, old) for name, old in node.hyperparams.items()})
 
     return replace_found(state, _holds_hyperparams, edited)
 

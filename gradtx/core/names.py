@@ -80,7 +80,7 @@ def numbers(node: Any, whole: Callable[[Any], bool], path: Path = ()) -> Iterato
             yield from numbers(argument, whole, (*path, *name))
         return
     for keys, leaf in jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: isinstance(x, Value))[0]:
-        below = (*path, *map(key_name, keys))
+        below = (*path, *_steps(keys))
         yield from numbers(leaf, whole, below) if isinstance(leaf, Value) and leaf is not node else [(below, leaf)]
 
 
@@ -105,7 +105,7 @@ def find(tree: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[Path, Any]]
 
         for keys, x in jax.tree_util.tree_flatten_with_path(node, is_leaf=stop)[0]:
             if stop(x):
-                below = (*path, *map(key_name, keys))
+                below = (*path, *_steps(keys))
                 yield below, x
                 yield from inside(x, below)
 
@@ -120,12 +120,17 @@ def replace_found(tree: Any, wanted: Callable[[Any], bool], new: Callable[[Path,
             return x is not node and wanted(x)
 
         def swap(keys: Any, x: Any) -> Any:
-            below = (*path, *map(key_name, keys))
+            below = (*path, *_steps(keys))
             return new(below[1:], inside(x, below)) if stop(x) else x
 
         return jax.tree_util.tree_map_with_path(swap, node, is_leaf=stop)
 
     return inside([tree], ())[0]
+
+
+def _steps(keys: Any) -> Path:
+    """A path as JAX has it by names; a label such as "encoder/*" counts as two steps, as it does in a name."""
+    return tuple(step for key in keys for step in key_name(key).split("/"))
 
 
 # Names

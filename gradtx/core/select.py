@@ -27,7 +27,7 @@ from gradtx.core.transformation import Transformation, initialize, run, transfor
 from gradtx.core.tree import LeafError, is_none, map_with_path
 from gradtx.core.value import label_name
 
-__all__ = ["freeze", "masked", "multi_transform", "partition", "select"]
+__all__ = ["arity", "freeze", "masked", "multi_transform", "partition", "select"]
 
 Tree = Any
 
@@ -45,7 +45,8 @@ def _is_function(where: Any) -> bool:
     return callable(where) and jax.tree_util.all_leaves([where])
 
 
-def _arity(f: Any) -> int:
+def arity(f: Any) -> int:
+    """How many arguments a function needs by position; 1 where it does not say."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(f).parameters.values()
@@ -76,7 +77,7 @@ def select(where: Any, tree: Tree) -> Tree:
 def _answers(where: Any, tree: Tree) -> Tree:
     """`select` without the patterns: what a predicate or a tree (of labels, too) says of each leaf."""
     if _is_function(where):
-        if _arity(where) == 2:
+        if arity(where) == 2:
             return map_with_path(lambda path, leaf: None if leaf is None else where(path, leaf), tree)
         where = where(tree)
 
