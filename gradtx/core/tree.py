@@ -305,13 +305,16 @@ def norm(x: jax.Array) -> jax.Array:
     Divides by the largest entry before squaring: entries at 1e30 (or float16 entries whose norm no float16 can hold)
     have a finite norm, and the derivative at 0 is 0, not NaN.
     """
-    size = jnp.abs(as_float32(x))
+    x = as_float32(x)
+    if jnp.iscomplexobj(x):
+        x = jnp.abs(x)
     if not np.size(x):
-        return jnp.zeros((), size.dtype)
-    # The reciprocal must not be denormal; nor may its square be infinite, as XLA may square it by itself.
-    low, high = 1 / _limit(size.dtype), float(jnp.finfo(size.dtype).max) / 16
-    largest = jax.lax.stop_gradient(jnp.clip(jnp.max(size), low, high))
-    total = jnp.sum(jnp.square(size * (1 / largest)))
+        return jnp.zeros((), x.dtype)
+    # Not max|x|: XLA would write the |x| of two readers to memory. The reciprocal must not be denormal; nor may its
+    # square be infinite, as XLA may square it by itself.
+    low, high = 1 / _limit(x.dtype), float(jnp.finfo(x.dtype).max) / 16
+    largest = jax.lax.stop_gradient(jnp.clip(jnp.maximum(jnp.max(x), -jnp.min(x)), low, high))
+    total = jnp.sum(jnp.square(x * (1 / largest)))
     return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
 
 
