@@ -1,6 +1,7 @@
 """Composable gradient transformations for JAX: optimizers that read like their formulas."""
 
 from gradtx.clipping import clip, clip_by_block_rms, clip_by_bounds, clip_by_global_norm
+from gradtx.config import ConfigError, from_config, to_config
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import (
     add,
@@ -70,6 +71,7 @@ from gradtx.formulas.variants import (
 )
 from gradtx.guards import apply_if_finite, skip_spikes
 from gradtx.injection import inject_hyperparams
+from gradtx.registry import get, optimizers
 from gradtx.scaling import (
     add_decayed_weights,
     add_l1_regularization,
@@ -127,6 +129,7 @@ from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, mi
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConfigError",
     "Decay",
     "Dtype",
     "EarlyStopping",
@@ -181,6 +184,8 @@ __all__ = [
     "exponential_decay",
     "factor_schedule",
     "freeze",
+    "from_config",
+    "get",
     "get_hyperparam",
     "global_norm",
     "hyperparams",
@@ -208,6 +213,7 @@ __all__ = [
     "nadamw",
     "named_chain",
     "natural_exponential_decay",
+    "optimizers",
     "partition",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
@@ -252,6 +258,7 @@ __all__ = [
     "stateless",
     "stateless_with_tree_map",
     "step_count",
+    "to_config",
     "trace",
     "transformation",
     "upper_bound_schedule",

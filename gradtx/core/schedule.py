@@ -16,7 +16,7 @@ from gradtx.core.arguments import numeric
 from gradtx.core.constructor import constructor_of
 from gradtx.core.value import Value, show
 
-__all__ = ["Schedule", "as_schedule", "schedule"]
+__all__ = ["Schedule", "arithmetic", "as_schedule", "schedule"]
 
 P = ParamSpec("P")
 _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -62,14 +62,14 @@ class Schedule(Value):
         return _combine(other, "/", self)
 
     def __neg__(self) -> "Schedule":
-        return _arithmetic(-1.0, "*", self)
+        return arithmetic(-1.0, "*", self)
 
     __array_ufunc__ = None  # NumPy numbers on the left shall ask us, not look for an array here
 
     def __repr__(self) -> str:
-        if self.constructor is _arithmetic:
+        if self.constructor is arithmetic:
             left, sign, right = self.arguments.values()
-            return f"({left!r} {sign} {right!r})"
+            return f"({show(left)} {sign} {show(right)})"
         if self.constructor is _function:
             return show(self.arguments["function"])
         return super().__repr__()
@@ -102,11 +102,13 @@ def _combine(left: Any, sign: str, right: Any) -> Schedule:
             )
         if not isinstance(operand, (int, float, Schedule)) and not numeric(operand):
             raise TypeError(f"a schedule combines with numbers and schedules, not with {operand!r}")
-    return _arithmetic(left, sign, right)
+    return arithmetic(left, sign, right)
 
 
 @schedule
-def _arithmetic(left: Any, sign: str, right: Any) -> Callable[[jax.Array], Any]:
+def arithmetic(left: Any, sign: str, right: Any) -> Callable[[jax.Array], Any]:
+    """What `left + right`, `-`, `*` and `/` make of schedules and numbers."""
+
     def at(x: Any, count: jax.Array) -> Any:
         return x(count) if isinstance(x, Schedule) else x
 

@@ -286,21 +286,29 @@ def wrap_all(constructor: Callable[..., Any], arguments: dict[str, Any]) -> dict
 def _same(argument: Any, default: Any) -> bool:
     if argument is default:
         return True
+    if default is None or isinstance(argument, bool) is not isinstance(default, bool):
+        return False  # for NumPy a dtype equals None, for Python 0 equals False
     return isinstance(argument, (float, int, str, tuple, np.dtype)) and bool(argument == default)
 
 
 def show(argument: Any) -> str:
     """An argument as its constructor's call would write it."""
-    if isinstance(argument, (np.ndarray, jax.Array)) and not isinstance(argument, jax.core.Tracer):
+    argument = plain(argument)
+    if isinstance(argument, np.ndarray):
         if argument.size > 16:
             return f"array(<{argument.dtype}, shape {argument.shape}>)"
-        return f"array({np.asarray(argument).tolist()})"
+        entries = argument.tolist()
+        dtype = "" if np.asarray(entries).dtype == argument.dtype else f", {argument.dtype.name!r}"
+        return f"array({entries}{dtype})"
     if isinstance(argument, np.dtype):
         return repr(argument.name)
+    if isinstance(argument, re.Pattern):  # its own repr is cut off after 200 characters
+        flags = argument.flags & ~re.UNICODE if isinstance(argument.pattern, str) else argument.flags
+        return f"re.compile({argument.pattern!r}{f', {re.RegexFlag(flags)!r}' if flags else ''})"
     if inspect.isfunction(argument) or isinstance(argument, type):
         return argument.__name__
     if isinstance(argument, dict):
-        return "{" + ", ".join(f"{key!r}: {show(item)}" for key, item in argument.items()) + "}"
+        return "{" + ", ".join(f"{show(key)}: {show(item)}" for key, item in argument.items()) + "}"
     if type(argument) in (tuple, list):
         shown = ", ".join(map(show, argument))
         return f"[{shown}]" if isinstance(argument, list) else f"({shown}{',' * (len(argument) == 1)})"

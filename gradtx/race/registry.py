@@ -1,4 +1,4 @@
-"""Every public constructor of the library, found by looking at `gradtx`; what each costs; where each is from."""
+"""The constructors of the library, sorted for a race; what each costs; where each is from."""
 
 import inspect
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import gradtx
+from gradtx import registry
 from gradtx.core.transformation import GradientTransformation
 from gradtx.race.errors import unknown
+from gradtx.registry import constructors
 
 __all__ = [
     "DEFAULT_RATES",
@@ -67,11 +68,6 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 # What there is
 
 
-def constructors() -> dict[str, Constructor]:
-    """Every public constructor of a value, by name: those that a decorator of the core has made."""
-    return {name: x for name, x in sorted(vars(gradtx).items()) if hasattr(x, "signature") and hasattr(x, "kinds")}
-
-
 def schedules() -> dict[str, Constructor]:
     """The constructors of schedules."""
     return {name: x for name, x in constructors().items() if not hasattr(x, "record")}
@@ -79,17 +75,7 @@ def schedules() -> dict[str, Constructor]:
 
 def optimizers() -> dict[str, Constructor]:
     """The constructors of whole optimizers: those in `gradtx.formulas` that a learning rate alone makes."""
-
-    def needs_only_a_rate(constructor: Constructor) -> bool:
-        parameters = constructor.signature.parameters  # type: ignore[attr-defined]
-        required = {name for name, p in parameters.items() if p.default is p.empty}
-        return "learning_rate" in parameters and required <= {"learning_rate"}
-
-    return {
-        name: x
-        for name, x in constructors().items()
-        if x.__module__.startswith("gradtx.formulas.") and needs_only_a_rate(x)
-    }
+    return {name: constructors()[name] for name in registry.optimizers()}
 
 
 def transformations() -> dict[str, Constructor]:

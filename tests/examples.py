@@ -1,0 +1,187 @@
+"""One table of values: at least one for every public constructor; tests that walk the public surface share it.
+
+A new constructor needs a row here. `variants` makes more of each row: every number as a schedule and as an array, every
+dtype, every mask, every switch.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import gradtx
+from gradtx import registry
+from gradtx.core.arguments import Range
+
+Value = gradtx.GradientTransformation | gradtx.Schedule
+
+RATE = {"learning_rate": 1e-2}
+LINE = gradtx.linear_schedule(0.5, 0.25, 10)
+COSINE = gradtx.warmup_cosine_decay_schedule(0.0, 0.5, warmup_steps=2, decay_steps=10)
+
+MASKS = (
+    "*kernel",
+    re.compile("norm|bias$"),
+    re.compile("^ENCODER", re.IGNORECASE | re.MULTILINE),
+    re.compile("a" * 300),
+    {"layer": {"kernel": True, "bias": False}, "stack": [True, (False, None)]},
+    {"name": True, "arguments": False},  # looks like a value in a config
+    {"$tuple": True},  # looks like a form
+    {1: True, 2: False},
+    (True,),
+    [],
+    {},
+)
+
+
+def negate(*updates: Any) -> Any:
+    """A function that examples hold."""
+    return -updates[0]
+
+
+# Arguments by the public name of a constructor: positional ones as a tuple, those by keyword as a dict.
+ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
+    # whole optimizers
+    **{name: [RATE] for name in registry.optimizers()},
+    "adam": [RATE, (COSINE,), (0.5 * COSINE, LINE, 1 - LINE / 2)],
+    "adafactor": [{}, RATE | {"decay_offset": 3, "min_dim_size_to_factor": 2}],
+    "adabound": [{}, {"base_lr": 0.5}],
+    "sgd": [RATE, RATE | {"momentum": 0.9, "accumulator_dtype": "float64"}, (np.float32(0.1),), (-LINE * -1,)],
+    # combinators
+    "add": [(gradtx.identity(), gradtx.scale(2.0))],
+    "apply_if_finite": [(gradtx.adam(0.1), 3)],
+    "chain": [
+        (),
+        (gradtx.clip(1.0), gradtx.chain(gradtx.adam(COSINE), gradtx.scale(-1.0))),
+        {"zeta": gradtx.clip(1.0), "alpha": gradtx.sgd(0.1)},
+        {"transformations": gradtx.sgd(0.1)},
+    ],
+    "freeze": [("*bias",)],
+    "inject_hyperparams": [(gradtx.adam(0.1),), (gradtx.adam(COSINE), "b1", "learning_rate/peak_value")],
+    "masked": [(gradtx.scale(2.0), "kernel")],
+    "partition": [
+        ({"b*": gradtx.sgd(0.1), "a*": gradtx.adam(LINE), re.compile("z|y", re.VERBOSE): gradtx.scale(1.0)},),
+        ({1: gradtx.sgd(0.1), (True, "x"): gradtx.identity(), None: gradtx.clip(1.0)}, {"kernel": 1, "bias": 2}),
+    ],
+    "product": [(gradtx.identity(), gradtx.inverse_rms())],
+    "skip_spikes": [(gradtx.adam(0.1),), {"inner": gradtx.adam(0.1), "of": "value"}],
+    # measurements
+    "measure_with_ema": [(negate, 0.9)],
+    "monitor": [
+        (["gradient_norm", "update_norm"], gradtx.sgd(0.5)),
+        {"measures": {"b": "nonfinite", "name": "param_norm"}, "by": {"kernels": re.compile("kernel")}, "every": 10},
+        ({"mean": gradtx.ema(0.9)},),
+    ],
+    "snapshot": [("norm", "gradient_norm"), ("largest", negate)],
+    # atoms
+    "absolute": [()],
+    "add_decayed_weights": [()],
+    "add_l1_regularization": [(0.1,)],
+    "add_l2_regularization": [(0.1,)],
+    "additive_average": [()],
+    "bias_correction": [(0.9,)],
+    "cast_to_params": [()],
+    "clip": [(1.0,)],
+    "clip_by_block_rms": [(1.0,)],
+    "clip_by_bounds": [(-np.inf, None), (None, LINE)],
+    "clip_by_global_norm": [(1,)],
+    "decaying_max": [(0.9,)],
+    "ema": [(0.9,)],
+    "identity": [()],
+    "inverse_rms": [()],
+    "inverse_root": [()],
+    "reciprocal": [()],
+    "rectify": [()],
+    "reduce_on_plateau": [(), {"patience": 3, "cooldown": 2.0}],
+    "running_max": [()],
+    "running_sum": [()],
+    "saturate": [()],
+    "scale": [
+        (-0.0,),
+        (np.inf,),
+        (1e-320,),
+        (np.array([[1.0, -np.inf], [2.0, 1e300]]),),
+        (jnp.array([1.5, 2.0], jnp.bfloat16),),
+        (np.array([1, 2], np.int8),),
+    ],
+    "scale_by_adadelta": [()],
+    "scale_by_adam": [()],
+    "scale_by_adamax": [()],
+    "scale_by_amsgrad": [()],
+    "scale_by_belief": [()],
+    "scale_by_factored_rms": [(), (False, 0.7, 5)],
+    "scale_by_learning_rate": [(0.1,)],
+    "scale_by_lion": [()],
+    "scale_by_momentum": [()],
+    "scale_by_nadam": [()],
+    "scale_by_param_block_rms": [()],
+    "scale_by_radam": [()],
+    "scale_by_rms": [()],
+    "scale_by_rss": [()],
+    "scale_by_schedule": [(COSINE,)],
+    "scale_by_sign": [()],
+    "scale_by_stddev": [()],
+    "scale_by_trust_ratio": [()],
+    "scale_by_yogi": [()],
+    "set_to_zero": [()],
+    "square": [()],
+    "stateless": [(negate,)],
+    "stateless_with_tree_map": [(negate,)],
+    "trace": [(0.9,)],
+    # schedules
+    "constant_schedule": [(1.0,)],
+    "cosine_decay_schedule": [(1.0, 10)],
+    "cosine_onecycle_schedule": [(10, 1.0)],
+    "exponential_decay": [(1.0, 10, 0.5)],
+    "factor_schedule": [(1.0, 0.5)],
+    "inverse_power_decay": [(1.0, 0.5)],
+    "join_schedules": [([LINE, 0.5, COSINE], [10, 20]), ((LINE, 0.5), (10,))],
+    "linear_onecycle_schedule": [(10, 1.0)],
+    "linear_schedule": [(1.0, 0.0, 10)],
+    "lower_bound_schedule": [(0.1,)],
+    "multi_step_schedule": [(1.0, [10, 20]), (1.0, (10, 20))],
+    "natural_exponential_decay": [(1.0, 0.5)],
+    "piecewise_constant_schedule": [(1.0,), (1.0, {10: 0.5, 2: 0.1}), (1.0, {np.int64(3): 0.5})],
+    "piecewise_interpolate_schedule": [("linear", 1.0, {10: 0.5})],
+    "polynomial_schedule": [(1.0, 0.0, 2, 10)],
+    "sgdr_schedule": [([{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": 10}],)],
+    "upper_bound_schedule": [(0.1,)],
+    "warming_momentum_schedule": [(0.9,)],
+    "warmup": [(LINE, 5), (1.0, 5, 0.0, 2.0)],
+    "warmup_constant_schedule": [(0.0, 1.0, 5)],
+    "warmup_cosine_decay_schedule": [(0.0, 1.0, 5, 10)],
+    "warmup_exponential_decay_schedule": [(0.0, 1.0, 5, 10, 0.5)],
+    "warmup_stable_decay_schedule": [(0.0, 1.0, 5, 5, 5)],
+}
+
+
+def examples(name: str) -> list[Value]:
+    """The values of one row; an alias has the row of what it stands for."""
+    constructor = getattr(gradtx, name)
+    rows = ROWS.get(name, ROWS.get(constructor.__name__))
+    assert rows, f"gradtx.{name} is public and has no example: add ROWS[{name!r}] = [(its arguments,)] to {__file__}"
+    return [constructor(**row) if isinstance(row, dict) else constructor(*row) for row in rows]
+
+
+def variants(value: Value) -> Iterator[Value]:
+    """The value with one argument changed, for every argument whose kind says to what."""
+    for name, parameter in value.constructor.signature.parameters.items():
+        kind = value.constructor.kinds.get(name)
+        others: tuple[Any, ...] = ()
+        if isinstance(kind, Range):
+            others = (7, 8.0) if kind.integer else (LINE, 0.5 * LINE, np.array([0.5, 0.25]), jnp.array([0.5, 0.25]))
+        elif repr(kind) == "Dtype":
+            others = ("float32", jnp.bfloat16, "float64")
+        elif name.endswith("mask"):
+            others = MASKS
+        elif isinstance(parameter.default, bool):
+            others = (not parameter.default,)
+        for other in others:
+            yield value.replace(**{name: other})
+
+
+def holds_function(value: Value) -> bool:
+    """Whether it holds `negate`, which has no written form."""
+    return "negate" in repr(value)
