@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gradtx.core.tree import key_name
+from gradtx.core.value import Value
 
 __all__ = ["Stage", "stages", "watched"]
 
@@ -57,7 +58,7 @@ def stages(tx: Any, params: Tree) -> Stage:
     """The tree of stages of a transformation for these parameters. Shapes suffice; nothing is computed.
 
     Args:
-      tx: a `GradientTransformation`.
+      tx: the transformation; another library's is a stage without parts.
       params: a pytree of arrays or of `jax.ShapeDtypeStruct`.
     """
     outside = Stage(None, None)
@@ -65,18 +66,20 @@ def stages(tx: Any, params: Tree) -> Stage:
     def init(params: Tree) -> Tree:
         token = _enclosing.set(outside)
         try:
-            state = tx.init(params)
+            if isinstance(tx, Value):
+                state = tx.init(params)
+            else:
+                state = watched(lambda tx, params: tx.init(params), tx, params)
         finally:
             _enclosing.reset(token)
         for stage in outside.walk():  # while these are the objects that the states were made of
             stage.parts = [part for part in stage.parts if _place(part, stage) or stage is outside]
+        for stage in outside.walk():
+            stage.params, stage.state = jax.tree.map(_shape, (stage.params, stage.state))
         return state
 
     jax.eval_shape(init, params)
-    (root,) = outside.parts
-    for stage in root.walk():
-        stage.params, stage.state = jax.tree.map(_shape, (stage.params, stage.state))
-    return root
+    return outside.parts[0]
 
 
 def _place(part: Stage, stage: Stage) -> bool:

@@ -256,7 +256,11 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
         seen.add(id(leaf))
         return leaf
 
-    return jax.tree.map(own, tree)
+    structure: Any
+    leaves, structure = jax.tree.flatten(tree)
+    own_leaves = list(map(own, leaves))
+    shared = any(a is not b for a, b in zip(leaves, own_leaves, strict=True))
+    return structure.unflatten(own_leaves) if shared else tree
 
 
 # Numbers that neither overflow nor divide by zero

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradtx.core.arguments import canonical, plain
 
-__all__ = ["Value", "label_name", "show", "wrap_all"]
+__all__ = ["Value", "label_name", "same", "show", "wrap_all"]
 
 
 class Static:
@@ -262,7 +262,7 @@ class Value:
                 yield "", argument
             elif parameter.kind is parameter.VAR_KEYWORD:
                 yield from argument.items()
-            elif not _same(argument, parameter.default):
+            elif not same(argument, parameter.default):
                 yield name, argument
 
     def __repr__(self) -> str:
@@ -283,7 +283,8 @@ def wrap_all(constructor: Callable[..., Any], arguments: dict[str, Any]) -> dict
     return {name: wrap(a, getattr(kinds.get(name), "ordered", False)) for name, a in arguments.items()}
 
 
-def _same(argument: Any, default: Any) -> bool:
+def same(argument: Any, default: Any) -> bool:
+    """Whether an argument is its default, so that a call need not write it."""
     if argument is default:
         return True
     if default is None or isinstance(argument, bool) is not isinstance(default, bool):

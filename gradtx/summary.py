@@ -1,0 +1,201 @@
+"""What an optimizer is made of and what it costs for a model, as a table: in the terminal, with rich, in Jupyter."""
+
+import dataclasses
+import html
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from gradtx.core.names import name_of
+from gradtx.core.schedule import Schedule
+from gradtx.core.stages import Stage, stages
+from gradtx.core.transformation import GradientTransformation, is_transformation
+from gradtx.core.tree import path_string
+from gradtx.core.value import same, show
+
+__all__ = ["Description", "Row", "describe"]
+
+Tree = Any
+
+HEADERS = ("stage", "hyperparameters", "leaves", "state", "bytes/param", "dtype")
+
+
+class Row(NamedTuple):
+    """One stage of the table."""
+
+    name: str  # its constructor's, after its label or given name if it has one
+    branch: str  # the lines that draw the tree in front of the name
+    path: tuple[str, ...]  # of its state within that of the whole
+    hyperparameters: dict[str, str]  # name -> value as it is written; a formula that is opened leaves them to its parts
+    leaves: tuple[str, ...]  # paths of the parameters that it sees
+    chosen: bool  # whether these are not all that the stage around it sees
+    num_params: int
+    state_bytes: int  # with all that is in it
+    dtypes: tuple[str, ...]  # of the arrays in its state
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """The table that `describe` makes. It prints itself; its rows and totals can be read."""
+
+    rows: tuple[Row, ...]
+    num_leaves: int
+    num_params: int
+    param_bytes: int
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the whole state."""
+        return self.rows[0].state_bytes
+
+    def __str__(self) -> str:
+        table = [HEADERS, *map(self._cells, self.rows)]
+        shown = [i for i in range(len(HEADERS)) if any(row[i] for row in table[1:])]
+        widths = [max(len(row[i]) for row in table) for i in shown]
+        lines = ["  ".join(row[i].ljust(w) for i, w in zip(shown, widths, strict=True)).rstrip() for row in table]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:], rule, self._total()])
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Any:
+        """As `rich.print` shows it."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=self._total(), caption_justify="left")
+        for header in HEADERS:
+            table.add_column(header, no_wrap=header not in ("hyperparameters", "leaves"), overflow="fold")
+        for row in self.rows:
+            table.add_row(*self._cells(row))
+        return table
+
+    def _repr_html_(self) -> str:
+        def cells(tag: str, row: tuple[str, ...]) -> str:
+            style = "text-align: left; white-space: pre; font-family: monospace"
+            return "<tr>" + "".join(f'<{tag} style="{style}">{html.escape(c)}</{tag}>' for c in row) + "</tr>"
+
+        body = "".join(cells("td", self._cells(row)) for row in self.rows)
+        return f"<table><thead>{cells('th', HEADERS)}</thead><tbody>{body}</tbody></table><p>{self._total()}</p>"
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        numbers = ", ".join(f"{name}={value}" for name, value in row.hyperparameters.items())
+        part = ""
+        if row.chosen:
+            part = (
+                f"{len(row.leaves)} of {self.num_leaves}: " + ", ".join(row.leaves[:3]) + ", …" * (len(row.leaves) > 3)
+            )
+        state = _bytes(row.state_bytes) if row.state_bytes else ""
+        per_param = row.state_bytes / max(row.num_params, 1)
+        each = f"{per_param:.3g}" if per_param >= 0.01 else ""
+        return row.branch + row.name, numbers, part, state, each, ", ".join(row.dtypes)
+
+    def _total(self) -> str:
+        each = f", {self.state_bytes / self.num_params:.3g} bytes per parameter" if self.num_params else ""
+        return (
+            f"{self.num_leaves:,} leaves, {self.num_params:,} parameters, {_bytes(self.param_bytes)}; "
+            f"state {_bytes(self.state_bytes)}{each}"
+        )
+
+
+def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
+    """The stages of a transformation with their hyperparameters, the leaves that they see and the state that they keep.
+
+    Args:
+      tx: the transformation; one of Optax is a stage without parts.
+      params: a pytree of arrays, or of `jax.ShapeDtypeStruct` for a model that does not fit: nothing is computed.
+      depth: how many formulas within one another are opened: 0 shows `adamw` as one stage, 1 its parts, 2 the parts of
+        `scale_by_adam`, and so on. Compositions (chains, partitions, wrappers) are always opened.
+
+    Returns:
+      A `Description`: prints as a text table, in Jupyter as HTML, with `rich.print` as a rich table.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> shapes = {"kernel": jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)}
+    >>> print(gradtx.describe(gradtx.adamw(1e-3), shapes))
+    stage                      hyperparameters              state      bytes/param  dtype
+    ───────────────────────────────────────────────────────────────────────────────────────
+    adamw                                                   128.0 MiB  8            float32
+    ├─ scale_by_adam           b1=0.9, b2=0.999, eps=1e-08  128.0 MiB  8            float32
+    ├─ add_decayed_weights     weight_decay=0.0001
+    └─ scale_by_learning_rate  learning_rate=0.001          8 B
+    ───────────────────────────────────────────────────────────────────────────────────────
+    1 leaves, 16,777,216 parameters, 32.0 MiB; state 128.0 MiB, 8 bytes per parameter
+    """
+    root = stages(tx, params)
+    leaves = jax.tree.leaves(root.params)
+    return Description(
+        rows=tuple(_rows(root, depth)),
+        num_leaves=len(leaves),
+        num_params=sum(x.size for x in leaves),
+        param_bytes=_size(leaves),
+    )
+
+
+def _rows(stage: Stage, depth: int, around: Stage | None = None, above: str = "", last: bool = True) -> Iterator[Row]:
+    """The rows of a stage and of what is opened in it."""
+    tx = stage.tx
+    formula = isinstance(tx, GradientTransformation) and tx.formula is not tx
+    parts = stage.parts if not formula or depth > 0 else []
+    seen, state = _paths(stage), jax.tree.leaves(stage.state)
+    yield Row(
+        name=_name(stage, around),
+        branch=above + ("" if around is None else "└─ " if last else "├─ "),
+        path=stage.path,
+        hyperparameters=_hyperparameters(tx, opened=formula and bool(parts)),
+        leaves=seen,
+        chosen=around is not None and seen != _paths(around),
+        num_params=sum(x.size for x in jax.tree.leaves(stage.params)),
+        state_bytes=_size(state),
+        dtypes=tuple(sorted({x.dtype.name for x in state if x.ndim})),
+    )
+    below = above + ("" if around is None else "   " if last else "│  ")
+    for part in parts:
+        yield from _rows(part, depth - formula, stage, below, part is parts[-1])
+
+
+def _paths(stage: Stage) -> tuple[str, ...]:
+    return tuple(path_string(path) for path, _ in jax.tree_util.tree_flatten_with_path(stage.params)[0])
+
+
+def _name(stage: Stage, around: Stage | None) -> str:
+    """The constructor's name; before it the label or the name that the stage was given."""
+    name = name_of(stage.tx)
+    label = "/".join(stage.path[len(around.path) :]) if around else ""
+    return name if label in ("", "inner_state") or label.startswith(name) else f"{label}: {name}"
+
+
+def _hyperparameters(tx: Any, opened: bool) -> dict[str, str]:
+    """The arguments that say something: numbers, unless the parts show them, and what is not the default."""
+    if not isinstance(tx, GradientTransformation):
+        return {}
+    parameters = tx.constructor.signature.parameters  # type: ignore[attr-defined]
+    kinds = tx.constructor.kinds  # type: ignore[attr-defined]
+    shown = {}
+    for name, argument in tx.arguments.items():
+        default = parameters[name].default
+        if any(map(is_transformation, jax.tree.leaves(argument, is_leaf=is_transformation))) or argument in ((), {}):
+            continue
+        number = isinstance(argument, float) and argument != 0
+        if not (opened and name in kinds) and (number or not same(argument, default)):
+            shown[name] = f"{argument:g}" if number else _short(argument)
+    return shown
+
+
+def _short(argument: Any, limit: int = 60) -> str:
+    text = " ".join(show(argument).split())
+    if len(text) > limit:
+        return f"{argument.name}(…)" if isinstance(argument, Schedule) else text[: limit - 1] + "…"
+    return text
+
+
+def _size(leaves: list[Any]) -> int:
+    return sum(x.size * x.dtype.itemsize for x in leaves)
+
+
+def _bytes(size: float) -> str:
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
