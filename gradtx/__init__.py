@@ -1,6 +1,33 @@
 """Composable gradient transformations for JAX: optimizers that read like their formulas."""
 
+from gradtx.accumulation import (
+    ApplyEvery,
+    MultiSteps,
+    MultiStepsState,
+    accumulate,
+    apply_every,
+    skip_large_updates,
+    skip_not_finite,
+)
+from gradtx.averaging import (
+    AverageState,
+    LookaheadParams,
+    LookaheadState,
+    ema_params,
+    eval_params,
+    lookahead,
+    swa_params,
+)
 from gradtx.clipping import clip, clip_by_block_rms, clip_by_bounds, clip_by_global_norm
+from gradtx.conditional import (
+    ConditionallyMaskState,
+    ConditionallyTransformState,
+    SwitchState,
+    conditionally_mask,
+    conditionally_transform,
+    selective_transform,
+    switch_at,
+)
 from gradtx.config import ConfigError, from_config, to_config
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import (
@@ -35,6 +62,7 @@ from gradtx.core.transformation import (
 )
 from gradtx.core.tree import LeafError, global_norm
 from gradtx.factored import scale_by_factored_rms
+from gradtx.foreign import from_optax_state, from_torch_state
 from gradtx.formulas.adam import (
     adam,
     adamw,
@@ -71,6 +99,7 @@ from gradtx.formulas.variants import (
 )
 from gradtx.guards import apply_if_finite, skip_spikes
 from gradtx.injection import inject_hyperparams
+from gradtx.migration import MigrationReport, migrate_state
 from gradtx.registry import get, optimizers
 from gradtx.scaling import (
     add_decayed_weights,
@@ -82,6 +111,13 @@ from gradtx.scaling import (
     scale_by_schedule,
     scale_by_sign,
     scale_by_trust_ratio,
+)
+from gradtx.schedulefree import (
+    ScheduleFreeState,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
 )
 from gradtx.schedules import (
     constant_schedule,
@@ -105,6 +141,7 @@ from gradtx.schedules import (
     warmup_exponential_decay_schedule,
     warmup_stable_decay_schedule,
 )
+from gradtx.sharpness import SAMState, normalize, sam
 from gradtx.statistics import (
     absolute,
     bias_correction,
@@ -123,14 +160,21 @@ from gradtx.statistics import (
     square,
     trace,
 )
+from gradtx.summary import Description, describe
 from gradtx.telemetry import measure_with_ema, metrics, monitor, snapshot
 from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, minimize
+from gradtx.updating import incremental_update, periodic_update
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ApplyEvery",
+    "AverageState",
+    "ConditionallyMaskState",
+    "ConditionallyTransformState",
     "ConfigError",
     "Decay",
+    "Description",
     "Dtype",
     "EarlyStopping",
     "EmptyState",
@@ -140,14 +184,23 @@ __all__ = [
     "HyperparamsState",
     "InjectHyperparamsState",
     "LeafError",
+    "LookaheadParams",
+    "LookaheadState",
+    "MigrationReport",
     "Minimum",
+    "MultiSteps",
+    "MultiStepsState",
     "NonNegative",
     "Positive",
     "Real",
+    "SAMState",
     "Schedule",
+    "ScheduleFreeState",
     "Step",
+    "SwitchState",
     "Transformation",
     "absolute",
+    "accumulate",
     "adabelief",
     "adabound",
     "adaboundw",
@@ -166,6 +219,7 @@ __all__ = [
     "amsbound",
     "amsboundw",
     "amsgrad",
+    "apply_every",
     "apply_if_finite",
     "apply_updates",
     "as_schedule",
@@ -176,20 +230,28 @@ __all__ = [
     "clip_by_block_rms",
     "clip_by_bounds",
     "clip_by_global_norm",
+    "conditionally_mask",
+    "conditionally_transform",
     "constant_schedule",
     "cosine_decay_schedule",
     "cosine_onecycle_schedule",
     "decaying_max",
+    "describe",
     "ema",
+    "ema_params",
+    "eval_params",
     "exponential_decay",
     "factor_schedule",
     "freeze",
     "from_config",
+    "from_optax_state",
+    "from_torch_state",
     "get",
     "get_hyperparam",
     "global_norm",
     "hyperparams",
     "identity",
+    "incremental_update",
     "inject_hyperparams",
     "inverse_power_decay",
     "inverse_rms",
@@ -200,11 +262,13 @@ __all__ = [
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
+    "lookahead",
     "lower_bound_schedule",
     "make_step",
     "masked",
     "measure_with_ema",
     "metrics",
+    "migrate_state",
     "minimize",
     "monitor",
     "multi_step_schedule",
@@ -213,8 +277,10 @@ __all__ = [
     "nadamw",
     "named_chain",
     "natural_exponential_decay",
+    "normalize",
     "optimizers",
     "partition",
+    "periodic_update",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
@@ -226,6 +292,7 @@ __all__ = [
     "rmsprop",
     "running_max",
     "running_sum",
+    "sam",
     "saturate",
     "scale",
     "scale_by_adadelta",
@@ -248,16 +315,25 @@ __all__ = [
     "scale_by_trust_ratio",
     "scale_by_yogi",
     "schedule",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+    "selective_transform",
     "set_hyperparams",
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
+    "skip_large_updates",
+    "skip_not_finite",
     "skip_spikes",
     "snapshot",
     "square",
     "stateless",
     "stateless_with_tree_map",
     "step_count",
+    "swa_params",
+    "switch_at",
     "to_config",
     "trace",
     "transformation",

@@ -19,7 +19,7 @@ from gradtx.core.names import find, name_of
 from gradtx.core.schedule import Schedule
 from gradtx.core.stages import Stage, stages
 from gradtx.core.transformation import GradientTransformation
-from gradtx.core.tree import key_name, unshared
+from gradtx.core.tree import by_path, unshared
 from gradtx.migration import place_of
 
 __all__ = ["from_optax_state", "from_torch_state"]
@@ -95,7 +95,7 @@ def from_optax_state(optax_state: Tree, tx: Any, params: Tree) -> Tree:
 
     found = list(find(optax_state, known))
     nodes = [(_optax_group(path), node) for path, node in found]
-    for path, leaf in _by_path(optax_state).items():
+    for path, leaf in by_path(optax_state).items():
         inside = any(path[: len(place)] == place for place, _ in found)
         if np.ndim(leaf) and not inside and "hyperparams" not in path:
             raise ValueError(f"cannot go on from Optax's state: '{'/'.join(path)}' has no known counterpart")
@@ -108,7 +108,7 @@ def from_optax_state(optax_state: Tree, tx: Any, params: Tree) -> Tree:
         for i, (where, node) in enumerate(nodes):
             if where == group and set(node._fields) - {"count"} == set(names):
                 del nodes[i]
-                return {name: _by_path(getattr(node, name)) for name in names}
+                return {name: by_path(getattr(node, name)) for name in names}
         there = ", ".join(type(node).__name__ for _, node in nodes) or "nothing"
         raise ValueError(
             f"'{'/'.join(stage.path)}': no state with {', '.join(names)} is left in Optax's; it has {there}"
@@ -178,7 +178,7 @@ def from_torch_state(
                     raise ValueError(f"torch has no {key} for some parameters, which had no gradient so far")
                 arrays = jax.tree.leaves(convert(arrays))
             present.append(key)
-            paths = _by_path(params)
+            paths = by_path(params)
             leaves |= {name: dict(zip(paths, (0 if x is None else x for x in arrays), strict=True)) for name in names}
     steps = [int(entry["step"]) for entry in of_each if "step" in entry]
     count = max(steps, default=0) if count is None else count
@@ -229,8 +229,8 @@ def _filled(
 ) -> Tree:
     """The state of `tx` with these statistics, and the counts and weights of so many steps."""
     fresh = tx.init(params)
-    leaves = _by_path(fresh)
-    of_params = set(_by_path(params))
+    leaves = by_path(fresh)
+    of_params = set(by_path(params))
 
     def put(path: Path, value: Any) -> None:
         old = leaves[path]
@@ -291,11 +291,6 @@ def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
     if tx.name == "scale_by_belief":
         yield (*path, "momentum_weight"), _weight(tx.b1, count)
         yield (*path, "variance_weight"), _weight(tx.b2, count)
-
-
-def _by_path(tree: Tree) -> dict[Path, Any]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {tuple(map(key_name, path)): leaf for path, leaf in flat}
 
 
 def _at(number: Any, count: int) -> Any:

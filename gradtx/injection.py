@@ -91,8 +91,9 @@ def _injected(inner: Transformation, *names: str) -> Any:
         count = jnp.zeros((), jnp.int32)
         values = {key: jnp.asarray(item, float) for key, item in items.items() if key not in schedules}
         markers = {key: EmptyState() for key in schedules}
-        inner_state = initialize(at(scheduled(count)), params)
-        return InjectHyperparamsState(count, values | scheduled(count), markers, inner_state)
+        with jax.ensure_compile_time_eval():
+            first = scheduled(jnp.zeros((), jnp.int32))
+        return InjectHyperparamsState(count, values | first, markers, initialize(at(first), params))
 
     def update(
         updates: Tree, state: InjectHyperparamsState, params: Tree = None, **extra_args: Any

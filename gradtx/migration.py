@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.hyperparameters import step_count
-from gradtx.core.tree import key_name, unshared
+from gradtx.core.tree import by_path, unshared
 
 __all__ = ["MigratedState", "MigrationReport", "Place", "migrate_state", "place_of"]
 
@@ -91,10 +91,10 @@ def migrate_state(
       trace/trace/w
     """
     renamed = renamed or {}
-    of_params = {path for path, _ in _flat(params)}
+    of_params = set(by_path(params))
     fresh = new_tx.init(params)
-    new = dict(_flat(fresh))
-    old = dict(_flat(old_state))
+    new = by_path(fresh)
+    old = by_path(old_state)
     for name in renamed:
         if not any(name in path for path in old):
             raise LookupError(f"migrate_state: nothing in the old state is named {name!r}")
@@ -138,10 +138,6 @@ def migrate_state(
     )
     state = jax.tree.unflatten(jax.tree.structure(fresh), leaves.values())
     return MigratedState(unshared(state, old_state, params), report)
-
-
-def _flat(tree: Tree) -> list[tuple[Path, Any]]:
-    return [(tuple(map(key_name, path)), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 class Place(NamedTuple):

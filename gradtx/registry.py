@@ -14,7 +14,7 @@ def constructors() -> dict[str, Callable[..., Any]]:
     """Every public constructor of a transformation or a schedule, by name, sorted."""
     import gradtx  # when asked for: what this module is part of is complete by then
 
-    public = sorted(vars(gradtx).items())
+    public = sorted(vars(gradtx).items(), key=lambda item: item[0].lower())
     return {name: x for name, x in public if not name.startswith("_") and is_constructor(x)}
 
 

@@ -11,14 +11,15 @@ from gradtx.core.names import name_of
 from gradtx.core.schedule import Schedule
 from gradtx.core.stages import Stage, stages
 from gradtx.core.transformation import GradientTransformation, is_transformation
-from gradtx.core.tree import path_string
+from gradtx.core.tree import by_path, check_arrays, path_string
 from gradtx.core.value import same, show
+from gradtx.migration import place_of
 
 __all__ = ["Description", "Row", "describe"]
 
 Tree = Any
 
-HEADERS = ("stage", "hyperparameters", "leaves", "state", "bytes/param", "dtype")
+HEADERS = ("stage", "hyperparameters", "leaves", "keeps", "dtype", "state", "bytes/param")
 
 
 class Row(NamedTuple):
@@ -32,7 +33,8 @@ class Row(NamedTuple):
     chosen: bool  # whether these are not all that the stage around it sees
     num_params: int
     state_bytes: int  # with all that is in it
-    dtypes: tuple[str, ...]  # of the arrays in its state
+    keeps: tuple[str, ...]  # the statistics of the parameters in its state, unless its parts show them
+    dtypes: tuple[str, ...]  # of these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Description:
         state = _bytes(row.state_bytes) if row.state_bytes else ""
         per_param = row.state_bytes / max(row.num_params, 1)
         each = f"{per_param:.3g}" if per_param >= 0.01 else ""
-        return row.branch + row.name, numbers, part, state, each, ", ".join(row.dtypes)
+        return row.branch + row.name, numbers, part, ", ".join(row.keeps), ", ".join(row.dtypes), state, each
 
     def _total(self) -> str:
         each = f", {self.state_bytes / self.num_params:.3g} bytes per parameter" if self.num_params else ""
@@ -111,18 +113,22 @@ def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
     Returns:
       A `Description`: prints as a text table, in Jupyter as HTML, with `rich.print` as a rich table.
 
+    Raises:
+      LeafError: a leaf of `params` is no array.
+
     >>> import gradtx, jax, jax.numpy as jnp
     >>> shapes = {"kernel": jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)}
     >>> print(gradtx.describe(gradtx.adamw(1e-3), shapes))
-    stage                      hyperparameters              state      bytes/param  dtype
-    ───────────────────────────────────────────────────────────────────────────────────────
-    adamw                                                   128.0 MiB  8            float32
-    ├─ scale_by_adam           b1=0.9, b2=0.999, eps=1e-08  128.0 MiB  8            float32
+    stage                      hyperparameters              keeps          dtype    state      bytes/param
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    adamw                                                                           128.0 MiB  8
+    ├─ scale_by_adam           b1=0.9, b2=0.999, eps=1e-08  momentum, ema  float32  128.0 MiB  8
     ├─ add_decayed_weights     weight_decay=0.0001
-    └─ scale_by_learning_rate  learning_rate=0.001          8 B
-    ───────────────────────────────────────────────────────────────────────────────────────
+    └─ scale_by_learning_rate  learning_rate=0.001                                  8 B
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────
     1 leaves, 16,777,216 parameters, 32.0 MiB; state 128.0 MiB, 8 bytes per parameter
     """
+    check_arrays(params)
     root = stages(tx, params)
     leaves = jax.tree.leaves(root.params)
     return Description(
@@ -136,9 +142,10 @@ def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
 def _rows(stage: Stage, depth: int, around: Stage | None = None, above: str = "", last: bool = True) -> Iterator[Row]:
     """The rows of a stage and of what is opened in it."""
     tx = stage.tx
-    formula = isinstance(tx, GradientTransformation) and tx.formula is not tx
+    formula = isinstance(tx, GradientTransformation) and tx.formula is not tx and not _held(tx)
     parts = stage.parts if not formula or depth > 0 else []
-    seen, state = _paths(stage), jax.tree.leaves(stage.state)
+    own = _statistics(stage, parts)
+    seen = _paths(stage)
     yield Row(
         name=_name(stage, around),
         branch=above + ("" if around is None else "└─ " if last else "├─ "),
@@ -147,12 +154,31 @@ def _rows(stage: Stage, depth: int, around: Stage | None = None, above: str = ""
         leaves=seen,
         chosen=around is not None and seen != _paths(around),
         num_params=sum(x.size for x in jax.tree.leaves(stage.params)),
-        state_bytes=_size(state),
-        dtypes=tuple(sorted({x.dtype.name for x in state if x.ndim})),
+        state_bytes=_size(jax.tree.leaves(stage.state)),
+        keeps=tuple(own),
+        dtypes=tuple(sorted({name for names in own.values() for name in names})),
     )
     below = above + ("" if around is None else "   " if last else "│  ")
     for part in parts:
         yield from _rows(part, depth - formula, stage, below, part is parts[-1])
+
+
+def _statistics(stage: Stage, parts: list[Stage]) -> dict[str, set[str]]:
+    """The trees like the parameters that a stage keeps, apart from those of its parts: name -> dtypes."""
+    of_params = set(by_path(stage.params))
+    kept: dict[str, set[str]] = {}
+    for path, leaf in by_path(stage.state).items():
+        place = place_of(path, of_params)
+        inside = any((*stage.path, *path)[: len(part.path)] == part.path for part in parts)
+        if not inside and (place.statistic[1:] or (leaf.ndim and () in of_params)):
+            kept.setdefault(place.statistic[0], set()).add(leaf.dtype.name)
+    return kept
+
+
+def _held(tx: GradientTransformation) -> bool:
+    """Whether a transformation is given others."""
+    leaves = jax.tree.leaves(list(tx.arguments.values()), is_leaf=is_transformation)
+    return any(map(is_transformation, leaves))
 
 
 def _paths(stage: Stage) -> tuple[str, ...]:
@@ -175,7 +201,9 @@ def _hyperparameters(tx: Any, opened: bool) -> dict[str, str]:
     shown = {}
     for name, argument in tx.arguments.items():
         default = parameters[name].default
-        if any(map(is_transformation, jax.tree.leaves(argument, is_leaf=is_transformation))) or argument in ((), {}):
+        if any(map(is_transformation, jax.tree.leaves(argument, is_leaf=is_transformation))) or (
+            isinstance(argument, (tuple, dict)) and not argument
+        ):
             continue
         number = isinstance(argument, float) and argument != 0
         if not (opened and name in kinds) and (number or not same(argument, default)):

@@ -238,7 +238,7 @@ def test_a_run_of_optax_goes_on(name):
     assert_same_form(state_here, ours.init(params))
     expected = go_on(theirs, state, params, gradients[30:])
     # Under x64, Optax's adafactor computes the decay of step t, 1 − t^−0.8, in float32.
-    rtol = 1e-7 if name == "adafactor" else 1e-10
+    rtol = 1e-6 if name == "adafactor" else 1e-10
     assert_close(go_on(ours, state_here, params, gradients[30:]), expected, rtol=rtol)
 
 

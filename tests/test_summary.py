@@ -53,6 +53,7 @@ def test_the_parts_of_adamw_add_up():
     ]
     assert description.rows[0].state_bytes == sum(row.state_bytes for row in description.rows[1:])
     assert row_of(description, "scale_by_adam").state_bytes == 2 * nbytes(PARAMS) + 8
+    assert row_of(description, "scale_by_adam").keeps == ("momentum", "ema")
     assert row_of(description, "scale_by_adam").dtypes == ("float32",)
 
 
@@ -91,6 +92,10 @@ def test_wrappers_names_and_other_libraries():
     tx = gradtx.apply_if_finite(gradtx.chain(first=optax.clip(1.0), second=gradtx.adam(1e-3)), 3)
     names = [row.name for row in gradtx.describe(tx, PARAMS, depth=0).rows]
     assert names == ["apply_if_finite", "chain", "first: clip", "second: adam"]
+    description = gradtx.describe(gradtx.accumulate(gradtx.adam(1e-3), 4), PARAMS)
+    assert row_of(description, "accumulate").hyperparameters == {"every": "4"}
+    assert row_of(description, "accumulate").keeps == ("acc_grads",)
+    assert row_of(description, "scale_by_adam").keeps == ("momentum", "ema")
     assert gradtx.describe(optax.adam(1e-3), PARAMS).state_bytes == nbytes(optax.adam(1e-3).init(PARAMS))
     inside = optax.chain(optax.clip(1.0), gradtx.adam(1e-3))
     assert gradtx.describe(inside, PARAMS, depth=0).rows[1].name == "1: adam"
@@ -103,6 +108,8 @@ def test_unusual_trees():
     assert description.num_params == 5
     assert description.state_bytes == nbytes(gradtx.adam(0.1).init(tree))
     assert "complex64, float32" in str(description)
+    with pytest.raises(gradtx.LeafError, match=r"leaf 'f' is .*, not an array"):
+        gradtx.describe(gradtx.adam(0.1), {"f": abs})
     eqx = pytest.importorskip("equinox")
     model = eqx.filter(eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0)), eqx.is_inexact_array)
     assert "layers/0/weight" in gradtx.describe(gradtx.masked(gradtx.adam(0.1), "weight"), model).rows[1].leaves
@@ -112,7 +119,7 @@ def test_unusual_trees():
 
 
 def test_nothing_of_the_description_stays_behind():
-    tx = gradtx.adam(0.1)
+    tx = gradtx.inject_hyperparams(gradtx.adam(gradtx.linear_schedule(0.0, 1.0, 10)))
     gradtx.describe(tx, PARAMS)
     with jax.checking_leaks():
         gradtx.describe(tx, PARAMS)
@@ -147,8 +154,8 @@ def test_seven_billion_parameters_are_described_at_once():
 
 def test_text_is_aligned():
     lines = str(gradtx.describe(gradtx.adamw(1e-3), PARAMS)).splitlines()
-    assert lines[0].split() == ["stage", "hyperparameters", "state", "bytes/param", "dtype"]
-    column = lines[0].index("state")
+    assert lines[0].split() == ["stage", "hyperparameters", "keeps", "dtype", "state", "bytes/param"]
+    column = lines[0].index("keeps")
     assert all(line[column - 1] == " " for line in lines[2:-2] if len(line) > column)
     assert lines[-1].startswith("4 leaves, 2,410 parameters, 9.4 KiB; state 18.8 KiB, 8.01 bytes per parameter")
     assert repr(gradtx.describe(gradtx.identity(), PARAMS)) == str(gradtx.describe(gradtx.identity(), PARAMS))

@@ -18,6 +18,7 @@ __all__ = [
     "abs_squared",
     "as_float32",
     "bounded",
+    "by_path",
     "cast_like",
     "check_arrays",
     "check_match",
@@ -62,6 +63,11 @@ def path_string(path: tuple[Any, ...]) -> str:
 def key_name(key: Any) -> str:
     """The name in one step of a path: a dict's key, an attribute, an index."""
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+
+def by_path(tree: Tree) -> dict[tuple[str, ...], Any]:
+    """The leaves by their paths, in order."""
+    return {tuple(map(key_name, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def is_none(x: Any) -> bool:

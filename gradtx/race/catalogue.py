@@ -6,9 +6,12 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
 from gradtx.core.transformation import GradientTransformation
 from gradtx.race import registry
 from gradtx.race.errors import unknown
+from gradtx.summary import describe
 
 __all__ = ["list_text", "show_text"]
 
@@ -84,9 +87,13 @@ def _value(tx: GradientTransformation) -> Iterator[str]:
     yield _titled("Formula", repr(tx.formula))
     if tx.expand() != tx.formula:
         yield _titled("Expanded", repr(tx.expand()))
-    slots = registry.state_slots(tx)
-    kept = [f"{path}{'' if count == 1 else f': {count:.2g} per parameter'}" for path, count in slots.items()]
-    yield _titled(f"State: {_slots(sum(slots.values()))}", "\n".join(kept or ["(numbers only)"]))
+    yield _titled(f"State: {_slots(sum(registry.state_slots(tx).values()))}", _example(tx))
+
+
+def _example(tx: GradientTransformation) -> str:
+    """The stages and their state for one layer."""
+    layer = {"kernel": jax.ShapeDtypeStruct((1024, 1024), "float32"), "bias": jax.ShapeDtypeStruct((1024,), "float32")}
+    return str(describe(tx, layer))
 
 
 def _slots(number: float) -> str:

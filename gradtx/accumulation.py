@@ -1,0 +1,320 @@
+"""Gradient accumulation: many small batches, one step.
+
+    accumulate      the optimizer sees the mean gradient of k calls; the other calls change nothing
+    apply_every     the updates of k calls, added up at the end of a chain
+
+The one buffer that `accumulate` needs holds the mean so far, in float32. After a step it holds what was applied: the
+update leaves through the buffer, so that the compiled step needs no other memory. Whether there is a step is a branch
+(`lax.cond`), not a selection: in between, the optimizer's state is neither read nor written, and in a step it is
+overwritten in place.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.arguments import Dtype, Period, whole
+from gradtx.core.constructor import constructor_of
+from gradtx.core.hyperparameters import increment
+from gradtx.core.names import find
+from gradtx.core.schedule import Schedule, as_schedule
+from gradtx.core.transformation import GradientTransformation, Transformation, initialize, run, transformation
+from gradtx.core.tree import cast_like, global_norm, is_none, map_leaves, present, zeros_like
+
+__all__ = [
+    "ApplyEvery",
+    "MultiSteps",
+    "MultiStepsState",
+    "accumulate",
+    "apply_every",
+    "skip_large_updates",
+    "skip_not_finite",
+]
+
+Tree = Any
+Skip = Callable[[Tree, jax.Array, Tree], tuple[jax.Array, Tree]]
+
+
+class _Every:
+    """The kind of an argument that is a number of calls, or a function of the steps applied so far that gives one."""
+
+    def __repr__(self) -> str:
+        return "Period"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        return value if callable(value) else whole(owner, name, value, get_args(Period)[1])
+
+
+Every = Annotated[Any, _Every()]
+
+
+class MultiStepsState(NamedTuple):
+    """The gradients since the last step, and the optimizer."""
+
+    mini_step: jax.Array  # int32, gradients in the buffer
+    gradient_step: jax.Array  # int32, steps of the optimizer
+    inner_opt_state: Tree
+    acc_grads: Tree  # the mean (or sum) so far; with mini_step 0: what the last step applied
+    skip_state: Tree  # what the skip function last told
+    total_skipped: jax.Array  # int32, gradients that were skipped
+    has_updated: jax.Array  # bool, whether the last call was a step
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics` collects."""
+        told = self.skip_state if isinstance(self.skip_state, dict) else {}
+        return {"total_skipped": self.total_skipped, **told}
+
+
+@transformation
+def _accumulated(
+    inner: Transformation, every: tuple[Any], use_grad_mean: bool, should_skip: Skip | None, dtype: Any = None
+) -> Any:
+    # `every` comes in a tuple: a schedule that is an argument itself would be evaluated at the count of the calls.
+
+    def skips(updates: Tree, step: jax.Array, params: Tree) -> tuple[jax.Array, Tree]:
+        if should_skip is None:
+            return jnp.zeros((), bool), ()
+        skip, skip_state = should_skip(updates, step, params)
+        if jnp.shape(skip) or not jnp.issubdtype(jnp.result_type(skip), jnp.bool_):
+            raise ValueError(f"accumulate: the skip function must return one boolean first, got {jax.typeof(skip)}")
+        return jnp.asarray(skip), jax.tree.map(jnp.asarray, skip_state)
+
+    def init(params: Tree) -> MultiStepsState:
+        zero, buffer = jnp.zeros((), jnp.int32), zeros_like(params)
+        if dtype is not None:
+            buffer = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, dtype)), buffer)
+        _, skip_state = jax.eval_shape(skips, buffer, zero, params)
+        skip_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), skip_state)
+        return MultiStepsState(zero, zero, initialize(inner, params), buffer, skip_state, zero, jnp.zeros((), bool))
+
+    def update(
+        updates: Tree, state: MultiStepsState, params: Tree = None, **extra_args: Any
+    ) -> tuple[Tree, MultiStepsState]:
+        n, (k,) = state.mini_step, every
+        k = jnp.asarray(k(state.gradient_step) if isinstance(k, Schedule) else k).astype(jnp.int32)
+        skip, skip_state = skips(updates, state.gradient_step, params)
+        step = ~skip & (n >= k - 1)
+        first, share = n == 0, 1 / jnp.asarray(n + 1, float)
+
+        def gathered(total: jax.Array, g: jax.Array) -> jax.Array:
+            new = total + share * (g - total) if use_grad_mean else total + g
+            # The first one overwrites the last update, whatever that was: a NaN does not stay.
+            return jnp.where(skip, total, jnp.where(first, g, new))
+
+        def applied(buffer: Tree, inner_state: Tree) -> tuple[Tree, Tree]:
+            gradients = jax.tree.map(lambda u, g: g if present(u) else None, updates, buffer, is_leaf=is_none)
+            new, new_state = run(inner, gradients, inner_state, params, extra_args)
+            return cast_like(new, buffer), cast_like(new_state, inner_state)
+
+        buffer = cast_like(map_leaves(gathered, state.acc_grads, updates), state.acc_grads)
+        buffer, inner_state = jax.lax.cond(step, applied, lambda *kept: kept, buffer, state.inner_opt_state)
+        new_state = MultiStepsState(
+            mini_step=jnp.where(step, 0, jnp.where(skip, n, n + 1)),
+            gradient_step=jnp.where(step, increment(state.gradient_step), state.gradient_step),
+            inner_opt_state=inner_state,
+            acc_grads=buffer,
+            skip_state=cast_like(skip_state, state.skip_state),
+            total_skipped=jnp.where(skip, increment(state.total_skipped), state.total_skipped),
+            has_updated=step,
+        )
+        return map_leaves(lambda _, x: jnp.where(step, x, 0), updates, buffer), new_state
+
+    return init, update
+
+
+_accumulated.__name__ = "accumulate"
+
+
+@transformation
+def accumulate(
+    inner: Transformation, every: Every, *, use_grad_mean: bool = True, should_skip_update_fn: Skip | None = None
+) -> Any:
+    """Give an optimizer the mean gradient of several calls: a step in every k-th, zero updates in the others.
+
+    The steps are those that the optimizer would take with the k batches as one. Its schedules advance once per step.
+
+    Args:
+      inner: the optimizer.
+      every: k; or a function of the number of steps taken so far, to let the batch grow (a schedule is rounded down).
+      use_grad_mean: False adds the gradients up.
+      should_skip_update_fn: `(updates, gradient_step, params) -> (whether to leave them out, a tree of numbers)`, such
+        as `skip_not_finite`. What it leaves out counts for nothing: a step still has k gradients in its mean.
+
+    State: one slot per parameter, in float32 or wider, and that of the optimizer. `metrics` reads how many gradients
+    were skipped and what the skip function last told.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.accumulate(gradtx.sgd(0.5), every=2)
+    >>> state = tx.init(jnp.zeros(()))
+    >>> for gradient in (1.0, 3.0, 5.0, 7.0):
+    ...     update, state = tx.update(jnp.array(gradient), state)
+    ...     print(float(update))
+    0.0
+    -1.0
+    0.0
+    -3.0
+    """
+    return _accumulated(inner, (every,), use_grad_mean, should_skip_update_fn)
+
+
+class MultiSteps(GradientTransformation):
+    """`accumulate` as Optax writes it: `MultiSteps(adam(1e-3), every_k_schedule=4)`.
+
+    Here it is a transformation as it stands, for any chain or training loop; `gradient_transformation()` is there for
+    code that asks for it.
+
+    Args:
+      opt: the optimizer.
+      every_k_schedule: k, or a function of the number of steps taken so far.
+      use_grad_mean: False adds the gradients up.
+      should_skip_update_fn: which gradients to leave out; see `accumulate`.
+      accumulator_dtype: for a wider buffer, float64; it is never narrower than float32 and the parameters.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.MultiSteps(gradtx.adam(0.1), every_k_schedule=2, should_skip_update_fn=gradtx.skip_not_finite)
+    >>> state = tx.init(jnp.zeros(()))
+    >>> for gradient in (1.0, jnp.nan, 2.0):
+    ...     update, state = tx.update(jnp.array(gradient), state)
+    >>> round(float(update), 3), bool(tx.has_updated(state)), gradtx.metrics(state)["total_skipped"].item()
+    (-0.1, True, 1)
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        opt: Any,
+        every_k_schedule: Any,
+        use_grad_mean: bool = True,
+        should_skip_update_fn: Skip | None = None,
+        accumulator_dtype: Any = None,
+    ) -> "MultiSteps":
+        """Make the transformation."""
+        tx: MultiSteps = _multi_steps(opt, every_k_schedule, use_grad_mean, should_skip_update_fn, accumulator_dtype)
+        return tx
+
+    @property
+    def inner_opt(self) -> Any:
+        """The optimizer."""
+        return self.arguments["opt"]
+
+    def gradient_transformation(self) -> GradientTransformation:
+        """This transformation."""
+        return self
+
+    def has_updated(self, state: Tree) -> jax.Array:
+        """Whether the last call was a step of the optimizer, and not one in between or one that was skipped.
+
+        Args:
+          state: of this transformation, or any pytree that holds one.
+
+        Raises:
+          LookupError: nothing in it accumulates gradients.
+        """
+        for _, found in find(state, lambda x: isinstance(x, MultiStepsState)):
+            return found.has_updated
+        raise LookupError("MultiSteps: nothing in this state accumulates gradients")
+
+
+def _multi_steps(
+    opt: Transformation,
+    every_k_schedule: Every,
+    use_grad_mean: bool = True,
+    should_skip_update_fn: Skip | None = None,
+    accumulator_dtype: Dtype | None = None,
+) -> Any:
+    return _accumulated(opt, (every_k_schedule,), use_grad_mean, should_skip_update_fn, accumulator_dtype)
+
+
+_multi_steps.__name__ = "MultiSteps"
+_multi_steps = constructor_of(MultiSteps, _multi_steps, as_schedule=as_schedule, real=False, record=())
+
+# Read as any constructor is, by name and signature.
+for _attribute in ("signature", "kinds"):
+    setattr(MultiSteps, _attribute, getattr(_multi_steps, _attribute))
+
+
+# What to leave out
+
+
+def skip_not_finite(updates: Tree, gradient_step: jax.Array, params: Tree) -> tuple[jax.Array, Tree]:
+    """For `accumulate`: leave out gradients with an infinite or NaN element.
+
+    Args:
+      updates: the gradients.
+      gradient_step: not used.
+      params: not used.
+
+    Returns:
+      Whether to skip, and `{"should_skip", "num_not_finite"}`.
+    """
+    counts = [jnp.sum(~jnp.isfinite(g)) for g in jax.tree.leaves(updates) if present(g)]
+    total = sum(counts, jnp.zeros((), jnp.int32))
+    return total > 0, {"should_skip": total > 0, "num_not_finite": total}
+
+
+def skip_large_updates(
+    updates: Tree, gradient_step: jax.Array, params: Tree, max_squared_norm: Any
+) -> tuple[jax.Array, Tree]:
+    """For `accumulate`: leave out gradients whose norm is too large, infinite or NaN.
+
+    Use it as `functools.partial(skip_large_updates, max_squared_norm=100.0)`.
+
+    Args:
+      updates: the gradients.
+      gradient_step: not used.
+      params: not used.
+      max_squared_norm: what the squared norm over all leaves, Σ|g|², has to stay below.
+
+    Returns:
+      Whether to skip, and `{"should_skip", "norm_squared"}`.
+    """
+    squared = global_norm(updates) ** 2
+    skip = ~(squared < max_squared_norm)  # of NaN, too
+    return skip, {"should_skip": skip, "norm_squared": squared}
+
+
+# At the end of a chain
+
+
+class ApplyEvery(NamedTuple):
+    """The updates since the last that were let through."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32, calls so far, modulo k
+    grad_acc: Tree  # their sum
+
+
+@transformation
+def apply_every(k: Period = 1) -> Any:
+    """Add the updates up and let the sum through in every k-th call; zero in the others.
+
+    What stands before it in a chain still takes a step in every call. For one step of a whole optimizer per k calls,
+    use `accumulate`.
+
+    Args:
+      k: how many updates are added up.
+
+    State: one slot per parameter, in float32 or wider.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.chain(gradtx.sgd(0.5), gradtx.apply_every(2))
+    >>> state = tx.init(jnp.zeros(()))
+    >>> for gradient in (1.0, 3.0):
+    ...     update, state = tx.update(jnp.array(gradient), state)
+    ...     print(float(update))
+    0.0
+    -2.0
+    """
+
+    def init(params: Tree) -> ApplyEvery:
+        return ApplyEvery(jnp.zeros((), jnp.int32), zeros_like(params))
+
+    def update(updates: Tree, state: ApplyEvery, params: Tree = None) -> tuple[Tree, ApplyEvery]:
+        n = state.count
+        total = map_leaves(lambda a, u: jnp.where(n == 0, u, a + u), state.grad_acc, updates)
+        return map_leaves(lambda a: jnp.where(n >= k - 1, a, 0), total), ApplyEvery((n + 1) % k, total)
+
+    return init, update
