@@ -67,6 +67,29 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
     ],
     "product": [(gradtx.identity(), gradtx.inverse_rms())],
     "skip_spikes": [(gradtx.adam(0.1),), {"inner": gradtx.adam(0.1), "of": "value"}],
+    # wrappers
+    "MultiSteps": [(gradtx.adam(0.1), 4), {"opt": gradtx.sgd(LINE), "every_k_schedule": LINE, "use_grad_mean": False}],
+    "accumulate": [(gradtx.adam(0.1), 4), (gradtx.adam(0.1), LINE)],
+    "apply_every": [(), (3,)],
+    "conditionally_mask": [(gradtx.sgd(0.1), negate), (gradtx.sgd(0.1), negate, True)],
+    "conditionally_transform": [(gradtx.sgd(0.1), negate)],
+    "ema_params": [(), (LINE, False)],
+    "lookahead": [(gradtx.adam(0.1), 5, 0.5), (gradtx.sgd(0.1), 5, LINE, True)],
+    "normalize": [()],
+    "sam": [
+        (gradtx.adam(0.1),),
+        (gradtx.adam(0.1), gradtx.sgd(0.1), 3),
+        {"optimizer": gradtx.sgd(0.1), "opaque_mode": True},
+    ],
+    "schedule_free": [(gradtx.sgd(0.1), 0.1), (gradtx.sgd(LINE), LINE)],
+    "schedule_free_adamw": [(), (LINE, 5)],
+    "schedule_free_sgd": [(), {"warmup_steps": 5, "weight_decay": 0.1, "state_dtype": "float32"}],
+    "selective_transform": [{"optimizer": gradtx.adam(0.1), "freeze_mask": "*bias"}],
+    "swa_params": [(), (10, 2)],
+    "switch_at": [
+        (5, gradtx.adam(0.1), gradtx.sgd(0.1)),
+        ([5, 10], gradtx.adam(0.1), gradtx.sgd(0.1), gradtx.sgd(LINE)),
+    ],
     # measurements
     "measure_with_ema": [(negate, 0.9)],
     "monitor": [
