@@ -256,7 +256,7 @@ SGD = {"name": "sgd", "arguments": {"learning_rate": 0.1}}
         ({"gradtx": 1}, "config: expected 'name'"),
         (SGD | {"gradtx": 1, "argument": {}}, "sgd: no key is named 'argument'; did you mean 'arguments'"),
         (config_of("adm"), "config: no constructor is named 'adm'; did you mean .*'adam'"),
-        (config_of(["adam"]), "config: no constructor is named a list; there are absolute, adabelief"),
+        (config_of(["adam"]), "config: no constructor is named a list; there are absolute, accumulate"),
         (config_of("make_step"), "no constructor is named 'make_step'"),
         (config_of("__import__"), "no constructor is named '__import__'"),
         (config_of("_function", function="print"), "no constructor is named '_function'"),

@@ -37,7 +37,7 @@ def test_an_unknown_name_is_told_with_what_looks_like_it():
         LookupError, match=r"no constructor is named 'AdamW'; did you mean 'adamw' or 'nadamw' or 'adam'\?"
     ):
         registry.get("AdamW", learning_rate=0.1)
-    with pytest.raises(LookupError, match=re.escape("'?'; there are absolute, adabelief, adabound")):
+    with pytest.raises(LookupError, match=re.escape("'?'; there are absolute, accumulate, ")):
         registry.get("?")
 
 
