@@ -115,6 +115,7 @@ def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
 
     Raises:
       LeafError: a leaf of `params` is no array.
+      TypeError: `tx` is not a transformation.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> shapes = {"kernel": jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)}
@@ -128,6 +129,8 @@ def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
     ──────────────────────────────────────────────────────────────────────────────────────────────────────
     1 leaves, 16,777,216 parameters, 32.0 MiB; state 128.0 MiB, 8 bytes per parameter
     """
+    if not is_transformation(tx):
+        raise TypeError(f"describe: {tx!r} is not a transformation; it has no init and update")
     check_arrays(params)
     root = stages(tx, params)
     leaves = jax.tree.leaves(root.params)

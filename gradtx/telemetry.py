@@ -129,10 +129,17 @@ def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = Non
     >>> {name: float(value) for name, value in gradtx.metrics(state).items()}
     {'gradient_norm': 5.0, 'update_norm': 2.5}
     """
+    measures = [measures] if isinstance(measures, str) else measures
     named = dict(measures) if isinstance(measures, Mapping) else {name: name for name in measures}
     for measure in named.values():
-        if isinstance(measure, str) and measure not in MEASURES:
-            raise ValueError(f"monitor: there is no measure {measure!r}; there are {', '.join(MEASURES)}")
+        if (
+            measure not in MEASURES
+            if isinstance(measure, str)
+            else not (callable(measure) or is_transformation(measure))
+        ):
+            raise ValueError(
+                f"monitor: {measure!r} is no measure; there are {', '.join(MEASURES)}, functions of updates"
+            )
     inside = identity() if inner is None else inner
     stateful = {name: measure for name, measure in named.items() if is_transformation(measure)}
 
@@ -227,6 +234,8 @@ def measure_with_ema(measure: Any, decay: Decay, debias: bool = True, accumulato
     >>> round(float(gradtx.metrics(state)["clipped"]), 3)
     0.333
     """
+    if not callable(measure):
+        raise TypeError(f"measure_with_ema: measure must be a function of the updates, got {measure!r}")
     average = ema(decay, debias, accumulator_dtype)
 
     def init(params: Tree) -> Tree:

@@ -217,7 +217,8 @@ def test_metrics_of_guards_and_plateaus():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gradtx.monitor(["norm"]).init(PARAMS), "there is no measure 'norm'; there are gradient_norm, update"),
+        (lambda: gradtx.monitor(["norm"]).init(PARAMS), "'norm' is no measure; there are gradient_norm, update"),
+        (lambda: gradtx.monitor({"a": 3}).init(PARAMS), "3 is no measure; there are gradient_norm"),
         (lambda: gradtx.monitor(["param_norm"]).update(PARAMS, gradtx.monitor(["param_norm"]).init(PARAMS)), "needs"),
         (lambda: gradtx.monitor(["param_norm"], by="leaves").init(PARAMS), "by must be None, 'leaf' or a dict"),
         (lambda: gradtx.monitor(["param_norm"], by={"x": "nothing"}).init(PARAMS), "'nothing' matches no leaf"),
@@ -227,6 +228,12 @@ def test_metrics_of_guards_and_plateaus():
 def test_wrong_calls(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_one_name_and_functions_only():
+    assert set(after(gradtx.monitor("gradient_norm"))) == {"gradient_norm"}
+    with pytest.raises(TypeError, match="measure must be a function of the updates, got 'gradient_norm'"):
+        gradtx.measure_with_ema("gradient_norm", 0.9).init(PARAMS)
 
 
 # Frameworks
