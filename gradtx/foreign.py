@@ -7,6 +7,7 @@ of bias corrections follow from the count of steps there.
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import canonical
-from gradtx.core.hyperparameters import hyperparams
+from gradtx.core.hyperparameters import InjectHyperparamsState, hyperparams
 from gradtx.core.names import find, name_of
 from gradtx.core.schedule import Schedule
 from gradtx.core.stages import Stage, stages
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.tree import by_path, unshared
-from gradtx.migration import place_of
+from gradtx.migration import WEIGHTS, place_of
 
 __all__ = ["from_optax_state", "from_torch_state"]
 
@@ -47,6 +48,19 @@ STATISTICS: dict[str, tuple[str, ...]] = {
     "trace": ("trace",),
 }
 
+# The classes of Optax's states that are not named after our stage. (A field alone may be of another statistic.)
+OPTAX_CLASSES: dict[str, str] = {
+    "scale_by_adamax": "ScaleByAdam",
+    "scale_by_factored_rms": "Factored",
+    "scale_by_nadam": "ScaleByAdam",
+    "scale_by_radam": "ScaleByAdam",
+    "scale_by_stddev": "ScaleByRStdDev",
+    "scale_by_yogi": "ScaleByAdam",
+}
+
+# Where a statistic is of some parameters only, it is found by our name for it.
+OF_SOME = {"row": "v_row", "column": "v_col", "second_moment": "v"}
+
 # What torch.optim calls them.
 OF_TORCH: dict[str, tuple[str, ...]] = {
     "exp_avg": ("mu",),
@@ -60,26 +74,31 @@ OF_TORCH: dict[str, tuple[str, ...]] = {
     "sum": ("sum_of_squares",),
 }
 
+# What only one of torch's optimizers keeps: the stage that it is for.
+TORCH_MARKS = {"exp_inf": "scale_by_adamax", "mu_product": "scale_by_nadam"}
+
 # Fields of states that are numbers, not statistics of the parameters.
-NUMBERS = {"count", "weight", "momentum_weight", "variance_weight"}
+NUMBERS = {"count", *WEIGHTS}
 
 
 # From Optax
 
 
-def from_optax_state(optax_state: Tree, tx: Any, params: Tree) -> Tree:
+def from_optax_state(optax_state: Tree, tx: Any, params: Tree, *, count: int | None = None) -> Tree:
     """The state of `tx` that continues a run of the same optimizer of Optax.
 
     Adam and its relatives, SGD with momentum, RMSprop, Adagrad, Adadelta, Adafactor, Lion, Yogi, RAdam, AdaBelief, in
-    chains and `multi_transform`. (Not AMSGrad: Optax keeps another maximum, see `amsgrad`.)
+    chains and `multi_transform`. (Not AMSGrad: Optax keeps another maximum, see `amsgrad`; nor Adafactor with momentum,
+    which is averaged behind the rate there.) Values that were injected there are used here, where `tx` injects them.
 
     Args:
       optax_state: of the optimizer there.
       tx: the same optimizer here: the same stages in the same order; groups have the same labels.
       params: the current parameters.
+      count: the number of steps, where nothing there counts them (SGD with a constant rate) and a schedule needs it.
 
     Raises:
-      ValueError: a stage finds no state there, or a state there no stage; a shape does not fit.
+      ValueError: a stage finds no state there, or a state there no stage; a shape does not fit; `count` is needed.
 
     >>> import gradtx, optax, jax.numpy as jnp
     >>> params = jnp.array([1.0, 2.0])
@@ -99,32 +118,40 @@ def from_optax_state(optax_state: Tree, tx: Any, params: Tree) -> Tree:
         inside = any(path[: len(place)] == place for place, _ in found)
         if np.ndim(leaf) and not inside and "hyperparams" not in path:
             raise ValueError(f"cannot go on from Optax's state: '{'/'.join(path)}' has no known counterpart")
-    counts = [(_optax_group(path), int(node.count)) for path, node in find(optax_state, _has_count)]
+    counts = [(_optax_group(path), int(node.count)) for path, node in find(optax_state, _with("count"))]
+    injected = {k: v for _, node in find(optax_state, _with("hyperparams")) for k, v in node.hyperparams.items()}
 
     def statistics(stage: Stage, group: Path) -> Statistics:
         names = STATISTICS[name_of(stage.tx)]
         if "nu_max" in names:
             raise ValueError(f"{name_of(stage.tx)} cannot go on from Optax's state: its maximum is another one")
         for i, (where, node) in enumerate(nodes):
-            if where == group and set(node._fields) - {"count"} == set(names):
+            if where == group and _is_state_of(name_of(stage.tx), node):
                 del nodes[i]
                 return {name: by_path(getattr(node, name)) for name in names}
         there = ", ".join(type(node).__name__ for _, node in nodes) or "nothing"
-        raise ValueError(
-            f"'{'/'.join(stage.path)}': no state with {', '.join(names)} is left in Optax's; it has {there}"
-        )
+        wanted = ", ".join(names)
+        raise ValueError(f"'{'/'.join(stage.path)}': no state with {wanted} is left in Optax's; it has {there}")
 
-    def count_of(group: Path) -> int:
-        return max([count for where, count in counts if where == group[: len(where)]], default=0)
+    def count_of(group: Path) -> int | None:
+        there = [n for where, n in counts if where == group[: len(where)]]
+        return max(there, default=None) if count is None else count
 
-    state = _filled(tx, params, statistics, count_of)
+    state = _filled(tx, params, statistics, count_of, injected=injected)
     if nodes:
         raise ValueError(f"{name_of(tx)} has no stage for Optax's {type(nodes[0][1]).__name__}")
     return state
 
 
-def _has_count(x: Any) -> bool:
-    return isinstance(x, tuple) and "count" in getattr(x, "_fields", ())
+def _is_state_of(name: str, node: Any) -> bool:
+    """Whether this is what Optax's transformation of our name keeps, with or without a count."""
+    expected = OPTAX_CLASSES.get(name, name.replace("_", ""))
+    found = type(node).__name__.removesuffix("State").removesuffix("WithCount")
+    return found.lower() == expected.lower() and set(node._fields) - {"count"} == set(STATISTICS[name])
+
+
+def _with(field: str) -> Callable[[Any], bool]:
+    return lambda x: field in getattr(x, "_fields", ())
 
 
 def _optax_group(path: Path) -> Path:
@@ -144,10 +171,11 @@ def from_torch_state(
 ) -> Tree:
     """The state of `tx` that continues a run of the same optimizer of torch.optim.
 
-    Adam, AdamW (with amsgrad, too), SGD with momentum, RMSprop, Adagrad, Adadelta, Adamax.
+    Adam, AdamW (with amsgrad, too), NAdam, RAdam, SGD with momentum, RMSprop, Adagrad, Adadelta, Adamax. A parameter
+    that had no gradient so far has no state there, and starts afresh.
 
     Args:
-      state_dict: `optimizer.state_dict()`, of one parameter group or several with the same settings.
+      state_dict: `optimizer.state_dict()`, of one parameter group or several.
       tx: the same optimizer here, in torch's form where there are several: `rmsprop(…, eps_in_sqrt=False)`.
       params: the current parameters.
       convert: makes a tree like `params` of a list of arrays, one for each parameter of the torch optimizer in its
@@ -156,18 +184,22 @@ def from_torch_state(
       count: the number of steps, where torch does not keep it (SGD, RMSprop) and a schedule needs it.
 
     Warns:
-      UserWarning: betas, momentum or alpha of a parameter group are not those of `tx`.
+      UserWarning: settings other than the rate are not those of `tx`; parameters have taken different numbers of steps.
 
     Raises:
-      ValueError: a stage finds no statistic there, or the other way round; a shape does not fit.
+      ValueError: a stage finds no statistic there, or the other way round; a shape does not fit; `count` is needed.
     """
+    if not {"state", "param_groups"} <= state_dict.keys():
+        raise ValueError(f"expected optimizer.state_dict(), which has state and param_groups; got {list(state_dict)}")
     settings = state_dict["param_groups"]
     indices = [index for group in settings for index in group["params"]]
     of_each = [state_dict["state"].get(index, {}) for index in indices]
     shapes = jax.tree.leaves(params)
     if len(indices) != len(shapes) and convert is None:
         raise ValueError(f"torch has {len(indices)} parameters, params {len(shapes)} leaves; pass convert=…")
-    _compare(settings[0], tx)
+    _compare(settings, tx, params)
+    paths = by_path(params)
+    there = {key for entry in of_each for key, value in entry.items() if value is not None}
     leaves: Statistics = {}
     present: list[str] = []
     for key, names in OF_TORCH.items():
@@ -176,12 +208,17 @@ def from_torch_state(
             if convert is not None:
                 if any(array is None for array in arrays):
                     raise ValueError(f"torch has no {key} for some parameters, which had no gradient so far")
-                arrays = jax.tree.leaves(convert(arrays))
+                converted = by_path(convert(arrays))
+                for path in paths.keys() ^ converted.keys():
+                    raise ValueError(f"convert must make a tree like params: '{'/'.join(path)}' is in one of them only")
+                arrays = list(converted.values())
             present.append(key)
-            paths = by_path(params)
-            leaves |= {name: dict(zip(paths, (0 if x is None else x for x in arrays), strict=True)) for name in names}
+            leaves |= {n: {p: x for p, x in zip(paths, arrays, strict=True) if x is not None} for n in names}
     steps = [int(entry["step"]) for entry in of_each if "step" in entry]
-    count = max(steps, default=0) if count is None else count
+    if len(set(steps) - {0}) > 1:
+        warnings.warn(f"torch's parameters have taken {min(steps)} to {max(steps)} steps; the most count", stacklevel=2)
+    if count is None:
+        count = max(steps) if steps else None if there else 0  # torch makes its state in the first step
     used: set[str] = set()
 
     def statistics(stage: Stage, group: Path) -> Statistics:
@@ -190,8 +227,12 @@ def from_torch_state(
             return {}
         missing = [name for name in names if name not in leaves]
         if missing:
-            there = ", ".join(sorted({key for entry in of_each for key in entry}))
-            raise ValueError(f"'{'/'.join(stage.path)}': torch's state has no {missing[0]}; it has {there}")
+            has = ", ".join(sorted(there))
+            raise ValueError(f"'{'/'.join(stage.path)}': torch's state has no {missing[0]}; it has {has}")
+        for key, name in TORCH_MARKS.items():
+            if "mu" in names and (key in there) != (name_of(stage.tx) == name):
+                has = "keeps" if key in there else "has no"
+                raise ValueError(f"'{'/'.join(stage.path)}': torch's state {has} {key}, which is for {name}")
         used.update(names)
         return {name: leaves[name] for name in names}
 
@@ -207,14 +248,34 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
 
 
-def _compare(group: Mapping[str, Any], tx: Any) -> None:
-    """Warn where torch's decays are not those of the transformation."""
-    theirs = dict(zip(("b1", "b2"), group.get("betas", ()), strict=False))
-    theirs |= {ours: group[name] for ours, name in (("momentum", "momentum"), ("decay", "alpha")) if group.get(name)}
-    for name, value in hyperparams(tx).items():
-        known = theirs.get(name.split("/")[-1])
-        if known is not None and isinstance(value, float) and not np.isclose(value, float(known)):
-            warnings.warn(f"{name_of(tx)} has {name}={value}, torch's optimizer {float(known)}", stacklevel=3)
+def _compare(groups: list[Mapping[str, Any]], tx: Any, params: Tree) -> None:
+    """Warn where torch's settings are not those of the transformation; learning rates may differ."""
+    ours: dict[str, set[Any]] = {"weight_decay": set()}
+    for stage, _, outermost in _visit(stages(tx, params)):
+        stage_name, arguments = name_of(stage.tx), getattr(stage.tx, "arguments", {})
+        if outermost or (stage_name == "add_decayed_weights" and not stage.parts):
+            for name, value in arguments.items():
+                name = "momentum" if (stage_name, name) == ("trace", "decay") else name
+                if value is None or isinstance(value, (bool, float)):
+                    ours.setdefault(name, set()).add(_short(value))
+    for name, values in ours.items():
+        theirs = {_setting(group, name) for group in groups}
+        if name == "weight_decay":  # none is 0; and what is masked here is in a group of its own there
+            values, theirs = values - {0.0} or {0.0}, theirs - {0.0} or {0.0}
+        if theirs != {None} and theirs != values:
+            here, there = (" or ".join(sorted(map(str, some))) for some in (values, theirs))
+            warnings.warn(f"{name_of(tx)} has {name}={here}, torch's optimizer {there}", stacklevel=3)
+
+
+def _setting(group: Mapping[str, Any], name: str) -> Any:
+    """What a parameter group of torch says of our argument; None if nothing."""
+    betas = dict(zip(("b1", "b2"), group.get("betas", ()), strict=False))
+    return _short({**group, **betas, "decay": group.get("alpha"), "eps_in_sqrt": False}.get(name))
+
+
+def _short(value: Any) -> Any:
+    """A number to the digits that float32 keeps: our stages have theirs in it."""
+    return value if value is None or isinstance(value, bool) else float(f"{float(value):.6g}")
 
 
 # The state here
@@ -224,8 +285,9 @@ def _filled(
     tx: Any,
     params: Tree,
     statistics: Callable[[Stage, Path], Statistics],
-    count_of: Callable[[Path], int],
+    count_of: Callable[[Path], int | None],
     of_torch: bool = False,
+    injected: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tree:
     """The state of `tx` with these statistics, and the counts and weights of so many steps."""
     fresh = tx.init(params)
@@ -234,28 +296,47 @@ def _filled(
 
     def put(path: Path, value: Any) -> None:
         old = leaves[path]
-        if np.shape(value) not in ((), old.shape):
+        if np.shape(value) != old.shape:
             raise ValueError(f"'{'/'.join(path)}' has shape {old.shape}, the state that goes on {np.shape(value)}")
         leaves[path] = jnp.full(old.shape, value, old.dtype)
 
     rates: dict[Path, Any] = {}
-    for stage, group, outermost in _visit(stages(tx, params)):
+    for stage, group, outermost in _visit(_with_schedules(stages(tx, params))):
         name, count = name_of(stage.tx), count_of(group)
+        if name == "adafactor" and stage.tx.momentum is not None and not of_torch:
+            raise ValueError("adafactor with momentum cannot go on from Optax's state: there, it includes the rate")
         if outermost:
             # torch's momentum averages what is then multiplied by −η; here, as in Optax, −η may come first.
             factor = rates.get(group, 1) if of_torch and name == "trace" else 1
             found = statistics(stage, group)
-            for paths, (statistic, values) in zip(_fields(stage, leaves, of_params), found.items(), strict=False):
+            for (field, paths), named in zip(_fields(stage, leaves, of_params), found.items(), strict=False):
+                statistic, values = (OF_SOME[field], found[OF_SOME[field]]) if field in OF_SOME else named
                 for path, parameter in paths:
-                    if parameter not in values:
+                    if parameter in values:
+                        put(path, factor * values[parameter])
+                    elif not of_torch:
                         raise ValueError(f"'{'/'.join(path)}': the {statistic} that goes on has no such leaf")
-                    put(path, factor * values[parameter])
-        for path, value in _numbers(stage, count):
+        if count is None and any(path in leaves for path in _needing_count(stage)):
+            raise ValueError(f"'{'/'.join(stage.path)}': nothing in that state counts its steps; pass count=…")
+        for path, value in _numbers(stage, count or 0):
             if path in leaves:
                 put(path, value)
+        if isinstance(stage.state, InjectHyperparamsState):
+            for key in stage.state.hyperparams.keys() & injected.keys() - stage.state.scheduled.keys():
+                put((*stage.path, "hyperparams", key), injected[key])
         if name == "scale_by_learning_rate":
-            rates[group] = -_at(stage.tx.learning_rate, count)
+            rates[group] = -_at(stage.tx.learning_rate, count or 0) * (1 if stage.tx.flip_sign else -1)
     return unshared(jax.tree.unflatten(jax.tree.structure(fresh), leaves.values()), params)
+
+
+def _with_schedules(whole: Stage) -> Stage:
+    """The stages, with schedules where `inject_hyperparams` looks them up and makes a number of them."""
+    for stage in whole.walk():
+        if isinstance(stage.state, InjectHyperparamsState):
+            written = stages(stage.tx.inner, stage.params)
+            for inner, other in zip(stage.parts[0].walk(), written.walk(), strict=True):
+                inner.tx = other.tx
+    return whole
 
 
 def _visit(stage: Stage, group: Path = (), inside: bool = False) -> Iterator[tuple[Stage, Path, bool]]:
@@ -267,14 +348,14 @@ def _visit(stage: Stage, group: Path = (), inside: bool = False) -> Iterator[tup
         yield from _visit(part, group + label, inside or known)
 
 
-def _fields(stage: Stage, leaves: dict[Path, Any], of_params: set[Path]) -> list[list[tuple[Path, Path]]]:
-    """For each statistic that the stage keeps, in order: the paths of its leaves, and of their parameters."""
+def _fields(stage: Stage, leaves: dict[Path, Any], of_params: set[Path]) -> list[tuple[str, list[tuple[Path, Path]]]]:
+    """For each statistic that the stage keeps, in order: its field, and paths of its leaves and their parameters."""
     fields: dict[Any, list[tuple[Path, Path]]] = {}
     for path in leaves:
         place = place_of(path, of_params)
         if path[: len(stage.path)] == stage.path and place.statistic[0] not in NUMBERS and "hyperparams" not in path:
             fields.setdefault((place.stages, place.statistic[0]), []).append((path, place.statistic[1:]))
-    return list(fields.values())
+    return [(field, paths) for (_, field), paths in fields.items()]
 
 
 def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
@@ -285,12 +366,26 @@ def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
         return
     for name, value in tx._recorded().items():
         yield (*path, "hyperparams", name), _at(value, max(count - 1, 0))
+    if isinstance(stage.state, InjectHyperparamsState):
+        known = hyperparams(tx.inner)
+        for name in stage.state.scheduled.keys() & known.keys():
+            yield (*path, "hyperparams", name), _at(known[name], max(count - 1, 0))
     if tx.name == "bias_correction":
         for inner in ((), ("inner_state",)):
             yield (*path, *inner, "weight"), _weight(tx.decay, count, tx.initial_weight)
     if tx.name == "scale_by_belief":
         yield (*path, "momentum_weight"), _weight(tx.b1, count)
         yield (*path, "variance_weight"), _weight(tx.b2, count)
+
+
+def _needing_count(stage: Stage) -> Iterator[Path]:
+    """The paths of what cannot be told without a count; some of these are not there."""
+    arguments = getattr(stage.tx, "arguments", {})
+    yield from (
+        path for path, _ in _numbers(stage, 0) if path[-1] in WEIGHTS or isinstance(arguments.get(path[-1]), Schedule)
+    )
+    if name_of(stage.tx) in ("rectify", "scale_by_factored_rms"):
+        yield (*stage.path, "count")
 
 
 def _at(number: Any, count: int) -> Any:

@@ -18,13 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.hyperparameters import step_count
+from gradtx.core.hyperparameters import HyperparamsState, InjectHyperparamsState, step_count
+from gradtx.core.names import find
+from gradtx.core.stages import stages
 from gradtx.core.tree import by_path, unshared
 
 __all__ = ["MigratedState", "MigrationReport", "Place", "migrate_state", "place_of"]
 
 Tree = Any
 Path = tuple[str, ...]
+
+WEIGHTS = {"weight", "momentum_weight", "variance_weight"}  # fields: what an average has seen, for its bias correction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +68,12 @@ def migrate_state(
 ) -> MigratedState:
     """A state for a changed transformation, with all that still fits of the old one.
 
-    Stages may have been added, removed, put into a `chain`, `masked` or `inject_hyperparams` or taken out of one; a
-    number may have become a schedule. What has the path (see the module's docstring) and the shape of a leaf of the old
-    state is kept, in the new dtype. The rest is initialised; a count of steps that is new goes on at that of the run,
-    so that a schedule that is new is looked up where the run stands.
+    Stages may have been added, removed, put into a `chain`, `masked`, `partition` or `inject_hyperparams` or taken out
+    of one; a number may have become a schedule. What has the path (see the module's docstring) and the shape of a leaf
+    of the old state is kept, in the new dtype. Groups of a `partition` that come from one stage share its numbers, and
+    give them to the stage that they become if they agree. The rest is initialised; the count of a schedule that is new
+    goes on at that of the run, so that it is looked up where the run stands. Among stages of one name (`trace`,
+    `trace_1`) the order tells which is which. A leaf that is initialised beside kept ones shares their bias correction.
 
     Args:
       old_state: of the old transformation; or nested dicts with the same names, as a checkpoint gives without a target.
@@ -107,24 +113,38 @@ def migrate_state(
         if place in exact:
             taken[path] = exact.pop(place)
     free = [path for path in old if path not in set(taken.values())]
-    options = {path: [o for o in free if _fits(places[path], sources[o])] for path in new if path not in taken}
-    claims = [source for found in options.values() for source in found]
+    of_statistic: dict[Path, list[Path]] = {}
+    for path in free:
+        of_statistic.setdefault(sources[path].statistic, []).append(path)
+    options = {
+        path: [o for o in of_statistic.get(places[path].statistic, ()) if _fits(places[path], sources[o])]
+        for path in new
+        if path not in taken
+    }
+    claims: dict[Path, list[Path]] = {}
+    for path, found in options.items():
+        for source in found:
+            claims.setdefault(source, []).append(path)
+    sees = _seen(new_tx, params, new)
     reasons = {}
     for path, found in options.items():
-        if len(found) == 1 and claims.count(found[0]) == 1:
+        if found and _agree([old[source] for source in found]) and _disjoint([sees[p] for p in claims[found[0]]]):
             taken[path] = found[0]
         else:
             reasons[path] = "ambiguous in the old state" if found else "nothing of that path in the old state"
 
-    leaves = dict(new)
     for path, source in list(taken.items()):
         shape, had = np.shape(new[path]), np.shape(old[source])
-        if shape == had:
-            leaves[path] = jnp.asarray(old[source]).astype(new[path].dtype)
-        else:
+        if shape != had:
             reasons[path] = f"shape {shape}, was {had}"
             del taken[path]
-    for path in [path for path in reasons if path[-1] == "count"]:
+    for path in [path for path in taken if path[-1] in WEIGHTS and len(places[path].statistic) == 1]:
+        if not any(p in taken for p in _corrected(path, places)):  # beside zeros, an old weight is too large
+            reasons[path] = "nothing that it corrects was kept"
+            del taken[path]
+
+    leaves = {path: jnp.asarray(old[taken[path]]).astype(x.dtype) if path in taken else x for path, x in new.items()}
+    for path in [path for path in _step_counts(fresh) if path in reasons]:
         try:
             leaves[path] = step_count(old_state)
         except LookupError:
@@ -152,6 +172,38 @@ def place_of(path: Path, of_params: set[Path], renamed: Mapping[str, str] | None
     end = next((n for n in range(len(path) - 1, 0, -1) if path[-n:] in of_params), 0)
     names = [renamed.get(name, name) if renamed else name for name in path[: -end - 1]]
     return Place(tuple(name for name in names if name != "inner_state"), path[-end - 1 :])
+
+
+def _seen(tx: Any, params: Tree, leaves: Iterable[Path]) -> dict[Path, set[Path]]:
+    """For each leaf of a state, the parameters that the innermost stage around it sees."""
+    whole = stages(tx, params)
+    seen = {stage.path: set(by_path(stage.params)) for stage in whole.walk()}
+    return {path: next(seen[path[:end]] for end in range(len(path), -1, -1) if path[:end] in seen) for path in leaves}
+
+
+def _agree(values: list[Any]) -> bool:
+    """One value, or numbers that are all the same: then it does not matter which is taken."""
+    return len(values) == 1 or all(np.ndim(x) == 0 and np.array_equal(x, values[0]) for x in values)
+
+
+def _disjoint(sets: list[set[Path]]) -> bool:
+    """No element is in two of the sets."""
+    return sum(map(len, sets)) == len(set().union(*sets))
+
+
+def _corrected(weight: Path, places: Mapping[Path, Place]) -> list[Path]:
+    """The leaves of parameters nearest to the weight of a bias correction."""
+    for end in range(len(weight) - 1, -1, -1):
+        found = [path for path, place in places.items() if path[:end] == weight[:end] and len(place.statistic) > 1]
+        if found:
+            return found
+    return [weight]  # of one bare array, or of nothing
+
+
+def _step_counts(state: Tree) -> list[Path]:
+    """Where the counts are that schedules are looked up at."""
+    holders = (HyperparamsState, InjectHyperparamsState)
+    return [(*path, "count") for path, _ in find(state, lambda x: isinstance(x, holders))]
 
 
 def _fits(new: Place, old: Place) -> bool:

@@ -122,6 +122,37 @@ def test_groups_keep_their_states():
     assert {path.split("/")[0] for path in report.dropped} == {"*"}
 
 
+SPLIT = {"layer": gradtx.adam(0.1, b2=0.99), "*": gradtx.adam(0.1, b2=0.99)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(SPLIT["*"], gradtx.partition(SPLIT)), (gradtx.partition(SPLIT), SPLIT["*"])]
+)
+def test_one_stage_becomes_two_groups_or_two_become_one(before, after):
+    params, old = trained(before)
+    state, report = gradtx.migrate_state(old, after, params)
+    assert not report.initialised
+    expected, _ = before.update(GRADIENTS[0], old, params)
+    assert_close(after.update(GRADIENTS[0], state, params)[0], expected)
+
+
+def test_only_counts_of_schedules_go_on_at_that_of_the_run():
+    params, old = trained(gradtx.adam(0.1))
+    grown = params | {"count": jnp.ones(2)}
+    state, _ = gradtx.migrate_state(old, gradtx.chain(gradtx.adam(0.1), gradtx.reduce_on_plateau()), grown)
+    assert state.reduce_on_plateau.count == 0  # of the values in a window
+    assert state.adam.scale_by_adam.chain.scale_by_momentum.momentum["count"].tolist() == [0.0, 0.0]
+
+
+def test_new_averages_have_new_bias_corrections():
+    params, old = trained(gradtx.adam(0.1))
+    grown = jax.tree.map(lambda p: jnp.stack([p, p]), params)
+    state, report = gradtx.migrate_state(old, gradtx.adam(0.1), grown)
+    assert report.initialised["scale_by_adam/chain/bias_correction/weight"] == "nothing that it corrects was kept"
+    updates, _ = gradtx.adam(0.1).update(jax.tree.map(jnp.ones_like, grown), state, grown)
+    assert_close(updates, jax.tree.map(lambda p: jnp.full_like(p, -0.1), grown), rtol=1e-5)
+
+
 def test_from_nested_dicts_as_a_checkpoint_gives_them():
     def plain(x):
         if hasattr(x, "_asdict"):
@@ -217,7 +248,10 @@ BOTH = {
     "adagrad": lambda lib: lib.adagrad(0.1),
     "adadelta": lambda lib: lib.adadelta(1.0),
     "adafactor": lambda lib: lib.adafactor(0.1, min_dim_size_to_factor=2),
+    "adafactor-nothing-factored": lambda lib: lib.adafactor(0.1),
+    "injected": lambda lib: lib.inject_hyperparams(lib.adam)(0.1),
     "lion": lambda lib: lib.lion(0.1),
+    "yogi": lambda lib: lib.yogi(0.1),
     "groups": lambda lib: lib.multi_transform(
         {"a": lib.adam(0.1), "b": lib.chain(lib.clip(1.0), lib.adam(RATE))}, {"bias": "b", "kernel": "a"}
     ),
@@ -238,7 +272,7 @@ def test_a_run_of_optax_goes_on(name):
     assert_same_form(state_here, ours.init(params))
     expected = go_on(theirs, state, params, gradients[30:])
     # Under x64, Optax's adafactor computes the decay of step t, 1 − t^−0.8, in float32.
-    rtol = 1e-6 if name == "adafactor" else 1e-10
+    rtol = 1e-6 if name.startswith("adafactor") else 1e-10
     assert_close(go_on(ours, state_here, params, gradients[30:]), expected, rtol=rtol)
 
 
@@ -259,6 +293,12 @@ TORCH = {
         {"lr": 0.1, "momentum": 0.9},
         lambda: gradtx.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, momentum=0.9),
     ),
+    "rmsprop-centered": (
+        "RMSprop",
+        {"lr": 0.1, "centered": True, "eps": 1e-3},
+        lambda: gradtx.rmsprop(0.1, decay=0.99, eps=1e-3, eps_in_sqrt=False, centered=True),
+    ),
+    "nadam": ("NAdam", {"lr": 0.1}, lambda: gradtx.nadam(0.1, momentum_decay=4e-3)),
     "adagrad": ("Adagrad", {"lr": 0.1, "eps": 1e-7}, lambda: gradtx.adagrad(0.1, 0.0, eps_in_sqrt=False)),
     "adadelta": ("Adadelta", {"lr": 1.0}, lambda: gradtx.adadelta(1.0)),
 }
@@ -310,6 +350,94 @@ def test_torch_parameters_in_another_order_and_transposed():
     state = gradtx.from_torch_state(optimizer.state_dict(), tx, params, convert)
     expected = steps(gradients[30:])
     assert_close(go_on(tx, state, jax.tree.map(jnp.asarray, params), gradients[30:]), expected, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["learning_rate", "b1"])
+def test_injected_schedules_go_on(name):
+    params, gradients = problem()
+    params = jax.tree.map(jnp.asarray, params)
+    falling = gradtx.linear_schedule(0.9, 0.5, 40)
+    theirs, ours = optax.adam(falling), gradtx.inject_hyperparams(gradtx.adam(falling), "learning_rate")
+    if name == "b1":  # Optax corrects for a constant b1 only
+        theirs = gradtx.adam(0.1, b1=falling)
+        ours = gradtx.inject_hyperparams(theirs, "b1")
+    state = theirs.init(params)
+    for gradient in gradients[:30]:
+        _, state = theirs.update(gradient, state, params)
+    source = state
+    if name == "b1":
+        moments = state.scale_by_adam
+        momentum = moments.chain.scale_by_momentum.inner_state.momentum
+        source = optax.ScaleByAdamState(jnp.asarray(30), momentum, moments.inverse_rms.ema.ema)
+    here = gradtx.from_optax_state(source, ours, params)
+    assert_close(gradtx.get_hyperparam(here, name), jnp.asarray(falling(29)))
+    expected = go_on(theirs, state, params, gradients[30:])
+    assert_close(go_on(ours, here, params, gradients[30:]), expected, rtol=1e-10)
+
+
+def test_values_that_were_injected_there_are_used_here():
+    params = {"w": jnp.ones(2)}
+    there = optax.inject_hyperparams(optax.adam)(1e-3).init(params)
+    there.hyperparams["learning_rate"] = jnp.asarray(0.5)
+    state = gradtx.from_optax_state(there, gradtx.inject_hyperparams(gradtx.adam(1e-3), "learning_rate"), params)
+    assert gradtx.get_hyperparam(state, "learning_rate") == 0.5
+
+
+def test_a_schedule_without_a_count_asks_for_it():
+    params = {"w": jnp.ones(2)}
+    there, tx = optax.sgd(0.1, momentum=0.9).init(params), gradtx.sgd(RATE, momentum=0.9)
+    with pytest.raises(
+        ValueError, match="'scale_by_learning_rate': nothing in that state counts its steps; pass count"
+    ):
+        gradtx.from_optax_state(there, tx, params)
+    assert gradtx.step_count(gradtx.from_optax_state(there, tx, params, count=7)) == 7
+
+
+@pytest.mark.parametrize("name", ["adabelief", "novograd"])
+def test_equal_fields_of_another_optimizer_are_told_apart(name):
+    params = {"w": jnp.ones(2)}
+    with pytest.raises(ValueError, match="no state with mu, nu is left"):
+        gradtx.from_optax_state(getattr(optax, name)(0.1).init(params), gradtx.adam(0.1), params)
+
+
+SETTINGS = {
+    "eps_in_sqrt=True, torch's optimizer False": ("RMSprop", {}, gradtx.rmsprop(0.1, decay=0.99)),
+    "nesterov=False, torch's optimizer True": (
+        "SGD",
+        {"momentum": 0.9, "nesterov": True},
+        gradtx.sgd(0.1, momentum=0.9),
+    ),
+    "momentum=0.5, torch's optimizer 0.9": ("SGD", {"momentum": 0.9}, gradtx.sgd(0.1, momentum=0.5)),
+    "weight_decay=0.0001, torch's optimizer 0.01": ("AdamW", {}, gradtx.adamw(0.1)),
+    "weight_decay=0.0, torch's optimizer 0.1": ("Adam", {"weight_decay": 0.1}, gradtx.adam(0.1)),
+    "eps=1e-08, torch's optimizer 0.001": ("Adam", {"eps": 1e-3}, gradtx.adam(0.1)),
+}
+
+
+@pytest.mark.parametrize("told", SETTINGS)
+def test_other_settings_of_torch_are_told(told):
+    kind, settings, tx = SETTINGS[told]
+    optimizer, steps, gradients = torch_run(kind, {"lr": 0.1} | settings, ("bias", "kernel"))
+    steps(gradients[:2])
+    with pytest.warns(UserWarning, match=told) as warned:
+        gradtx.from_torch_state(optimizer.state_dict(), tx, jax.tree.map(jnp.float32, problem()[0]))
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "tx", "told"),
+    [
+        ("NAdam", gradtx.adam(0.1), "keeps mu_product, which is for scale_by_nadam"),
+        ("Adamax", gradtx.adam(0.1), "keeps exp_inf, which is for scale_by_adamax"),
+        ("Adam", gradtx.adamax(0.1), "has no exp_inf, which is for scale_by_adamax"),
+    ],
+)
+def test_another_optimizer_of_torch_is_told(kind, tx, told):
+    optimizer, steps, gradients = torch_run(kind, {"lr": 0.1}, ("bias", "kernel"))
+    steps(gradients[:2])
+    with pytest.raises(ValueError, match=told):
+        gradtx.from_torch_state(optimizer.state_dict(), tx, jax.tree.map(jnp.float32, problem()[0]))
 
 
 def test_torch_before_its_first_step_and_its_schedule_count():
