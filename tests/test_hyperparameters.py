@@ -103,7 +103,10 @@ def test_names_of_a_partition():
     [
         (lambda s: gradtx.get_hyperparam(s, "lr"), "no hyperparameter matches 'lr'; there are .*learning_rate"),
         (lambda s: gradtx.get_hyperparam((s, s), "b1"), "several hyperparameters match 'b1': 0/b1, 1/b1"),
-        (lambda s: gradtx.set_hyperparams(s, lr=1.0), "no injected hyperparameter matches 'lr'; there are learning_rate"),
+        (
+            lambda s: gradtx.set_hyperparams(s, lr=1.0),
+            "no injected hyperparameter matches 'lr'; there are learning_rate",
+        ),
         (lambda s: gradtx.get_hyperparam((), "b1"), "there is no hyperparameter"),
         (lambda s: injected(gradtx.adam(1.0), "b3"), "no hyperparameter matches 'b3'; there are learning_rate, b1"),
         (lambda s: gradtx.set_hyperparams(gradtx.sgd(1.0).init(1.0), learning_rate=2.0), "inject_hyperparams.tx, 'lea"),

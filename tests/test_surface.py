@@ -25,6 +25,7 @@ OPTIMIZERS = [
     name
     for name in gradtx.__all__
     if getattr(getattr(gradtx, name), "__module__", "").startswith("gradtx.formulas")
+    and not name.startswith("scale_by_")
     and "learning_rate" in inspect.signature(getattr(gradtx, name)).parameters
 ]
 

@@ -289,7 +289,7 @@ def same(argument: Any, default: Any) -> bool:
         return True
     if default is None or isinstance(argument, bool) is not isinstance(default, bool):
         return False  # for NumPy a dtype equals None, for Python 0 equals False
-    return isinstance(argument, (float, int, str, tuple, np.dtype)) and bool(argument == default)
+    return isinstance(argument, (float, int, str, tuple, np.dtype, Value)) and bool(argument == default)
 
 
 def show(argument: Any) -> str:
