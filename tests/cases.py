@@ -25,8 +25,11 @@ class Case:
     zero_stays: bool = True  # zero gradients give zero updates
     complex_safe: bool = True
     bounded_steps: bool = True  # the size of a step does not grow with that of its gradient
-    in_place: bool = True  # a donated step needs no temporaries (no norms, no gradient bounded for three readers)
-    # Whose function of the same name and arguments gives the same numbers: "optax", else "torch" or "paper".
+    in_place: bool = (
+        True  # a donated step needs no temporaries (no norms, no value shared by three readers, no old state read)
+    )
+    # Whose function of the same name and arguments gives the same numbers: "optax" or "optax.contrib", else "torch" or
+    # "paper".
     source: str = "optax"
 
     @property
@@ -92,6 +95,45 @@ CASES = (
     ),
     _case("lamb", LR, in_place=False, slots=2, needs_params=True, scale_invariant=True),
     _case("lars", LR, in_place=False, slots=1, needs_params=True, scale_invariant=True),
+    # Contributed
+    _case("adopt", LR, slots=2, in_place=False, complex_safe=False, scale_invariant=True, source="optax.contrib"),
+    _case("acprop", LR, slots=2, in_place=False, bounded_steps=False, needs_params=True, source="paper"),
+    _case("ademamix", LR, slots=3, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("simplified_ademamix", LR, slots=2, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("qhadam", LR, slots=2, needs_params=True, scale_invariant=True, source="paper"),
+    _case("laprop", LR, slots=2, needs_params=True, scale_invariant=True, source="paper"),
+    _case("adam_atan2", LR, slots=2, needs_params=True, scale_invariant=True, source="paper"),
+    _case(
+        "stable_adamw",
+        LR,
+        slots=2,
+        in_place=False,
+        needs_params=True,
+        zero_stays=False,
+        scale_invariant=True,
+        source="paper",
+    ),
+    _case("adamod", LR, slots=3, in_place=False, scale_invariant=True, source="paper"),
+    _case("padam", {}, slots=3, bounded_steps=False, source="paper"),
+    _case("mars", {}, slots=3, in_place=False, needs_params=True, source="paper"),
+    _case("madgrad", LR, slots=3, bounded_steps=False, needs_params=True, source="paper"),
+    _case("scale_by_madgrad", LR, slots=3, bounded_steps=False, needs_params=True, source="paper"),
+    _case("dog", {}, slots=1, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("dowg", {}, slots=1, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("prodigy", {}, slots=4, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("dadapt_adamw", {}, slots=3, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case("cocob", {}, slots=5, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    _case(
+        "sophia",
+        LR | {"hessian_diagonal_fn": gradtx.square()},
+        slots=2,
+        in_place=False,
+        needs_params=True,
+        zero_stays=False,
+        complex_safe=False,
+        source="optax.contrib",
+    ),
+    _case("muon", LR, slots=1, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
 )
 
 BY_NAME = {case.name: case for case in CASES}

@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import gradtx
-from tests import oracles
+from tests import oracles, oracles_contributed
 from tests.cases import BY_NAME, CASES, Case
 
 STEPS = 50
 RTOL = 1e-10
-BY_SOURCE = {source: [c.name for c in CASES if c.source == source] for source in ("optax", "torch", "paper")}
+SOURCES = ("optax", "optax.contrib", "torch", "paper")
+BY_SOURCE = {source: [c.name for c in CASES if c.source == source] for source in SOURCES}
 
 # Arguments that the case table leaves at their defaults.
 MORE = {
@@ -113,14 +115,31 @@ def ours(name):
     return follow(case.tx, params, grads) if case.complex_safe else follow(case.tx, real(params), real(grads))
 
 
+def is_whole(rule):
+    """Whether an oracle, or a case by its oracle, looks at all leaves together."""
+    return getattr(getattr(rule, "func", rule), "whole", False)
+
+
 def on_paper(rule, params, grads):
-    """The trajectory of an oracle, leaf by leaf."""
+    """The trajectory of an oracle, leaf by leaf, or of one that looks at all leaves together."""
+    if is_whole(rule):
+        vector = np.concatenate([np.ravel(leaf) for leaf in params.values()])
+        gradients = np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in grads.values()], axis=1)
+        ends = np.cumsum([np.size(leaf) for leaf in params.values()])[:-1]
+        parts = np.split(np.stack(list(rule(vector, gradients))), ends, axis=1)
+        visited = {name: part.reshape(-1, *np.shape(params[name])) for name, part in zip(params, parts, strict=True)}
+        return {name: leaf if np.iscomplexobj(params[name]) else leaf.real for name, leaf in visited.items()}
     return {name: np.stack([np.asarray(θ) for θ in rule(params[name], grads[name])]) for name in params}
 
 
+def rule_named(name):
+    """The function of this name in one of the modules of oracles."""
+    return getattr(oracles, name, None) or getattr(oracles_contributed, name)
+
+
 def oracle_of(case):
-    """The case's rule: the function of the same name in `oracles`."""
-    return functools.partial(getattr(oracles, case.make.__name__), **case.arguments)
+    """The case's rule: the oracle of the same name."""
+    return functools.partial(rule_named(case.make.__name__), **case.arguments)
 
 
 def error(actual, expected):
@@ -176,10 +195,10 @@ def test_agrees_with_its_paper(name):
 @pytest.mark.parametrize("name", BY_NAME)
 def test_oracles_have_the_same_defaults(name):
     make = BY_NAME[name].make
-    theirs = {**inspect.signature(getattr(oracles, make.__name__)).parameters}
+    theirs = {**inspect.signature(rule_named(make.__name__)).parameters}
     if "arguments" in theirs:
         theirs = {**inspect.signature(oracles._bounded).parameters} | theirs
-    shared = inspect.signature(make).parameters.keys() & theirs.keys() - {"dtype_momentum"}
+    shared = inspect.signature(make).parameters.keys() & theirs.keys() - {"dtype_momentum", "hessian_diagonal_fn"}
     assert "learning_rate" in shared
     for argument in shared:
         default = inspect.signature(make).parameters[argument].default
@@ -195,7 +214,8 @@ def of_optax(case):
     Its Adafactor is put together from its parts here, because its decay is rounded to float32 (see below).
     """
     if case.make is not gradtx.adafactor:
-        return getattr(optax, case.make.__name__)(**case.arguments)
+        library = optax.contrib if case.source == "optax.contrib" else optax
+        return getattr(library, case.make.__name__)(**case.arguments)
     a = case.tx.arguments
     return optax.chain(
         optax.scale_by_factored_rms(
@@ -212,9 +232,11 @@ def of_optax(case):
     )
 
 
-@pytest.mark.parametrize("name", [*BY_SOURCE["optax"], *MORE])
+@pytest.mark.parametrize("name", [*BY_SOURCE["optax"], *BY_SOURCE["optax.contrib"], *MORE])
 def test_agrees_with_optax(name):
-    check(real(ours(name)), follow(of_optax(ALL[name]), *map(real, problem())))
+    start = real(problem()[0]), real(problem()[1])
+    mine = follow(ALL[name].tx, *start) if is_whole(oracle_of(ALL[name])) else real(ours(name))
+    check(mine, follow(of_optax(ALL[name]), *start))
 
 
 def test_optax_rounds_the_decay_of_adafactor_to_float32():
