@@ -163,7 +163,7 @@ def from_config(config: dict[str, Any], *constructors: Constructor) -> Any:
     >>> gradtx.config.from_config({"gradtx": 1, "name": "sdg"})
     Traceback (most recent call last):
       ...
-    gradtx.config.ConfigError: config: no constructor is named 'sdg'; did you mean 'sgd'?
+    gradtx.config.ConfigError: config: no constructor is named 'sdg'; did you mean 'sgd' or 'dog'?
     """
     with _errors_at("config"):
         if not isinstance(config, dict):

@@ -23,13 +23,15 @@ def optimizers() -> tuple[str, ...]:
 
     >>> import gradtx.registry
     >>> gradtx.registry.optimizers()
-    ('adabelief', 'adabound', ..., 'sgd', 'yogi')
+    ('acprop', 'adabelief', ..., 'yogi')
     """
 
     def is_whole(constructor: Any) -> bool:
         parameters = constructor.signature.parameters
         required = {name for name, p in parameters.items() if p.default is p.empty}
-        formula = constructor.__module__.startswith("gradtx.formulas.")
+        formula = constructor.__module__.startswith("gradtx.formulas.") and not constructor.__name__.startswith(
+            "scale_by_"
+        )
         return formula and "learning_rate" in parameters and required <= {"learning_rate"}
 
     return tuple(name for name, constructor in constructors().items() if is_whole(constructor))

@@ -30,7 +30,8 @@ def test_a_skipped_step_leaves_no_trace(case):
     assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
     assert_close(state.inner_state, plain, rtol=1e-5, atol=1e-7)
     assert_same_form(state, tx.init(PARAMS))
-    assert gradtx.metrics(state) == {"notfinite_count": 1, "total_notfinite": 2, "gave_up": False}
+    counts = {"notfinite_count": 1, "total_notfinite": 2, "gave_up": False}
+    assert counts.items() <= gradtx.metrics(state).items()
 
 
 def test_as_in_optax_until_it_gives_up():

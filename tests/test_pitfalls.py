@@ -62,7 +62,7 @@ def test_a_spike_is_survived(case, dtype):
         assert_finite(new)
         assert jnp.max(jnp.abs(new.astype(jnp.float32))) < 100
     elif dtype == jnp.float32:
-        assert jnp.max(jnp.abs(new)) > 1e6
+        assert jnp.max(jnp.abs(new)) > 1e3
 
 
 def test_recovery_after_a_spike():
