@@ -39,7 +39,7 @@ def inject_hyperparams(
     Args:
       inner: a finished transformation. Or, as Optax has it, a constructor of one, of any library:
         `inject_hyperparams(optax.adam)(learning_rate=1e-3)` injects all floats that it is called with, its defaults,
-        and functions, taken for schedules.
+        and functions, taken for schedules. A further argument by position then is `static_args`, as in Optax.
       *names: which; with as much of the path before a name as it needs, "encoder/learning_rate", or below the argument,
         "learning_rate/peak_value" of a schedule. By default all numbers and schedules.
       static_args: with a constructor: names of arguments to leave as they are.

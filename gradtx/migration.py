@@ -66,7 +66,7 @@ class MigratedState(NamedTuple):
 def migrate_state(
     old_state: Tree, new_tx: Any, params: Tree, *, renamed: Mapping[str, str] | None = None
 ) -> MigratedState:
-    """A state for a changed transformation, with all that still fits of the old one.
+    """A state for a changed transformation, with all that still fits of the old one. Look at the report.
 
     Stages may have been added, removed, put into a `chain`, `masked`, `partition` or `inject_hyperparams` or taken out
     of one; a number may have become a schedule. What has the path (see the module's docstring) and the shape of a leaf
@@ -76,7 +76,8 @@ def migrate_state(
     `trace_1`) the order tells which is which. A leaf that is initialised beside kept ones shares their bias correction.
 
     Args:
-      old_state: of the old transformation; or nested dicts with the same names, as a checkpoint gives without a target.
+      old_state: of the old transformation (for one of Optax see `from_optax_state`); or nested dicts with the same
+        names, as a checkpoint gives without a target.
       new_tx: the new transformation.
       params: the current parameters.
       renamed: old name -> new name, of stages and of the groups of a `partition`.

@@ -109,14 +109,16 @@ def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = Non
 
         - "gradient_norm", "update_norm", "param_norm": 2-norms of what comes in, of what goes out, of the parameters;
         - "update_ratio": update norm over parameter norm, about 1e-3 in a healthy run;
-        - "clip_rate": the share of the steps so far in which what goes out was not what came in;
+        - "clip_rate": the share of the measured steps in which what goes out was not what came in;
         - "rate_quantiles": min, q25, median, q75, max of |out|/|in| over the elements: the effective learning rates;
         - "update_quantiles": those of |out|; around a rate such as `inverse_rms()` the rates themselves;
         - "nonfinite": how many elements that come in are infinite or NaN.
       inner: what is measured; by default nothing: in and out are the same.
       by: None for one number over all leaves, "leaf" for one each, or name -> selection of leaves (see `masked`) for
         groups; for the measures that are given by name.
-      every: measure at every k-th step only, the first included; the others cost nothing.
+      every: measure at every k-th step only, the first included. In the others nothing is measured; but what is to be
+        measured is kept for the branch, and XLA may not fuse across it: around a whole optimizer that can cost more
+        than a norm does. A monitor without a transformation inside is the cheapest.
 
     State: the measurements, those of the inner transformation, and a count.
 

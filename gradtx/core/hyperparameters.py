@@ -210,6 +210,8 @@ def _as(name: str, old: Any, new: Any) -> jax.Array:
 def step_count(state: Tree) -> jax.Array:
     """The number of steps that a state has taken, an int32: the largest of the counts that it keeps.
 
+    A step that a guard skipped does not count inside of it.
+
     Args:
       state: as for `hyperparams`; states of Optax, too.
 
