@@ -229,7 +229,9 @@ def _read_argument(constructor: Constructor, name: str, given: Any, path: str, k
         raise ConfigError(f"{path}: expected a dict, name to argument, got {_told(given)}")
     if isinstance(item, str) and parameter.annotation is bool:
         raise ConfigError(f"{path}: expected true or false, got {_told(given)}")
-    if isinstance(item, str) and (isinstance(kind, Range) or parameter.annotation in (int, float)):
+    if isinstance(item, (str, bool)) and (isinstance(kind, Range) or parameter.annotation in (int, float)):
+        if isinstance(item, bool) or "_" in item:  # Python takes both for numbers
+            raise ConfigError(f"{path}: expected a number, got {_told(given)}")
         with _errors_at(path):
             number = float(item)
             return int(number) if parameter.annotation is int and number.is_integer() else number

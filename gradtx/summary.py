@@ -62,15 +62,17 @@ class Description:
     __repr__ = __str__
 
     def __rich__(self) -> Any:
-        """As `rich.print` shows it."""
+        """As `rich.print` shows it: what a stage has to say stands in one column, so that 80 columns are enough."""
         from rich import box
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=self._total(), caption_justify="left")
-        for header in HEADERS:
-            table.add_column(header, no_wrap=header not in ("hyperparameters", "leaves"), overflow="fold")
+        for header in ("stage", "hyperparameters, leaves, what it keeps", "state", "bytes/param"):
+            table.add_column(header, no_wrap="," not in header, overflow="fold")
         for row in self.rows:
-            table.add_row(*self._cells(row))
+            stage, numbers, leaves, keeps, dtypes, state, each = self._cells(row)
+            kept = f"{keeps}: {dtypes}" if keeps else ""
+            table.add_row(stage, "\n".join(filter(None, (numbers, leaves, kept))), state, each)
         return table
 
     def _repr_html_(self) -> str:

@@ -263,6 +263,8 @@ SGD = {"name": "sgd", "arguments": {"learning_rate": 0.1}}
         (config_of("GradientTransformation"), "no constructor is named 'GradientTransformation'"),
         ({"gradtx": 1, "name": "adam", "arguments": [0.1]}, "adam: 'arguments' must be a dict, .* got a list"),
         (config_of("adam"), "adam: adam needs the argument 'learning_rate'"),
+        (config_of("sgd", learning_rate=True), "sgd.learning_rate: expected a number, got True"),
+        (config_of("sgd", learning_rate="1_0"), "sgd.learning_rate: expected a number, got '1_0'"),
         (config_of("adam", lr=0.1), "adam: no argument is named 'lr'; there are learning_rate, b1"),
         (
             config_of("adam", learning_rat=0.1),

@@ -111,9 +111,13 @@ def test_norms_are_those_of_the_group():
             "partition: 'b' gets no leaf",
         ),
         (gradtx.masked(gradtx.scale(2.0), {"layer": True}), "masks or labels does not fit"),
+        (
+            gradtx.partition({"a": gradtx.scale(2.0)}, {"a": "layer/*"}),
+            r"does not fit the parameters\npatterns stand where the labels do: partition\({pattern: transformation}\)",
+        ),
         (gradtx.masked(gradtx.scale(2.0), KERNEL | {"stack": "yes"}), "leaf 'stack': a mask holds booleans, got 'yes'"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_mistakes_are_named(tx, message):
     with pytest.raises(ValueError, match=message):

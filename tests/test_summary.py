@@ -170,11 +170,14 @@ def test_html_is_well_formed_and_escaped():
     assert "└─ adam" in cells
 
 
-def test_rich_shows_the_same():
+def test_rich_shows_the_same_in_80_columns():
     rich = pytest.importorskip("rich.console")
-    console = rich.Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = rich.Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     description = gradtx.describe(gradtx.adamw(1e-3), PARAMS)
     console.print(description)
     text = console.export_text()
     assert all(row.branch + row.name in text for row in description.rows)
+    for row in description.rows:
+        assert all(f"{name}={value}" in text for name, value in row.hyperparameters.items())
     assert "8.01 bytes per parameter" in text
+    assert max(map(len, text.splitlines())) <= 80

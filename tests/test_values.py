@@ -92,6 +92,8 @@ def test_replace():
     assert tx == gradtx.adamw(1e-3, weight_decay=0.1)
     with pytest.raises(TypeError, match="adamw has no argument 'lr'; it has learning_rate, b1"):
         tx.replace(lr=1.0)
+    with pytest.raises(TypeError, match=r"chain has no argument 'lr'; it has .*max_norm, learning_rate, b1"):
+        gradtx.chain(gradtx.clip_by_global_norm(1.0), tx).replace(lr=1.0)
     with pytest.raises(ValueError, match="adamw: b1"):
         tx.replace(b1=1.0)
     both = gradtx.chain(gradtx.scale(1.0), last=gradtx.clip(1.0))

@@ -87,7 +87,9 @@ def _answers(where: Any, tree: Tree) -> Tree:
     try:
         return jax.tree.map(spread, where, tree, is_leaf=is_none)
     except (ValueError, TypeError) as error:
-        raise LeafError(f"the tree of masks or labels does not fit the parameters: {error}") from error
+        named = all(isinstance(answer, str) for answer in jax.tree.leaves(where))
+        hint = "patterns stand where the labels do: partition({pattern: transformation})\n" if named else ""
+        raise LeafError(f"the tree of masks or labels does not fit the parameters\n{hint}{error}") from error
 
 
 def _written(pattern: Any) -> str:

@@ -176,8 +176,7 @@ class Value:
     def _replace_one(self, name: str, new: Any) -> Self:
         owners = self._owners(name)
         if len(owners) != 1:
-            has = ", ".join([*self._arguments, *self._named])
-            problem = f"has no argument {name!r}; it has {has}"
+            problem = f"has no argument {name!r}; it has {', '.join(dict.fromkeys(self._names()))}"
             if owners:
                 problem = f"has several parts with an argument {name!r}: {', '.join(map(repr, owners))}"
             raise TypeError(f"{self.name} {problem}")
@@ -201,8 +200,15 @@ class Value:
         """The values, this one or parts of it, that have an argument of this name."""
         if name in self._arguments or name in self._named:
             return [self]
-        parts = jax.tree.leaves(list(self._arguments.values()), is_leaf=lambda x: isinstance(x, Value))
-        return [owner for part in parts if isinstance(part, Value) for owner in part._owners(name)]
+        return [owner for part in self._parts() for owner in part._owners(name)]
+
+    def _names(self) -> list[str]:
+        """The names of the arguments of this value and of its parts."""
+        return [*self._arguments, *self._named, *(name for part in self._parts() for name in part._names())]
+
+    def _parts(self) -> list["Value"]:
+        leaves = jax.tree.leaves(list(self._arguments.values()), is_leaf=lambda x: isinstance(x, Value))
+        return [leaf for leaf in leaves if isinstance(leaf, Value)]
 
     def _bind(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
         return inspect.BoundArguments(self._signature(), arguments)
