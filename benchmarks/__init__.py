@@ -1,0 +1,1 @@
+"""gradtx beside its peers, measured in one run: `python -m benchmarks`."""
