@@ -6,18 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Fraction, NonNegative, Period, Positive, Real, Steps
+from gradtx.core.arguments import NonNegative, Period, Positive, Real, Steps
 from gradtx.core.schedule import schedule
 from gradtx.schedules.shapes import (
-    EASINGS,
     between,
     bounded_power,
+    check_easing,
     elapsed,
     half_cosine,
     increasing,
     int32,
     interpolate,
-    part_of,
     remaining,
     scaled_at,
     sorted_pairs,
@@ -27,11 +26,9 @@ from gradtx.schedules.shapes import (
 __all__ = [
     "constant_schedule",
     "cosine_decay_schedule",
-    "cosine_onecycle_schedule",
     "exponential_decay",
     "factor_schedule",
     "inverse_power_decay",
-    "linear_onecycle_schedule",
     "linear_schedule",
     "multi_step_schedule",
     "natural_exponential_decay",
@@ -233,67 +230,6 @@ def piecewise_interpolate_schedule(
     [1.0, 0.75, 0.5, 0.375, 0.25]
     """
     owner = "piecewise_interpolate_schedule"
-    if interpolate_type not in EASINGS:
-        raise ValueError(f"{owner}: interpolate_type must be 'linear' or 'cosine', got {interpolate_type!r}")
+    check_easing(owner, interpolate_type)
     pairs = sorted_pairs(owner, boundaries_and_scales)
     return lambda count: interpolate(count, interpolate_type, init_value, pairs)
-
-
-@schedule
-def linear_onecycle_schedule(
-    transition_steps: Steps,
-    peak_value: Real,
-    pct_start: Fraction = 0.3,
-    pct_final: Fraction = 0.85,
-    div_factor: Positive = 25.0,
-    final_div_factor: Positive = 1e4,
-) -> Any:
-    """One cycle in three straight lines: from η/d up to η, back to η/d, and down to η/(d·f).
-
-    Args:
-      transition_steps: T, the length of the cycle.
-      pct_start: where the peak is, as a part of T, rounded down to a step.
-      pct_final: where it is back at η/d, likewise; below `pct_start` it raises a ValueError.
-      div_factor: d.
-      final_div_factor: f.
-
-    Source: Smith & Topin 2018, https://arxiv.org/abs/1708.07120
-
-    >>> import gradtx
-    >>> gradtx.linear_onecycle_schedule(8, 1.0, 0.25, 0.5, div_factor=4.0, final_div_factor=2.0)([0, 2, 4, 8]).tolist()
-    [0.25, 1.0, 0.25, 0.125]
-    """
-    if isinstance(pct_start, float) and isinstance(pct_final, float) and pct_final < pct_start:
-        raise ValueError("linear_onecycle_schedule: pct_final must not be below pct_start")
-
-    def value(count: jax.Array) -> jax.Array:
-        peak, back = part_of(pct_start, transition_steps), part_of(pct_final, transition_steps)
-        pairs = [(peak, div_factor), (back, 1 / div_factor), (transition_steps, 1 / final_div_factor)]
-        return interpolate(count, "linear", peak_value / div_factor, pairs)
-
-    return value
-
-
-@schedule
-def cosine_onecycle_schedule(
-    transition_steps: Steps,
-    peak_value: Real,
-    pct_start: Fraction = 0.3,
-    div_factor: Positive = 25.0,
-    final_div_factor: Positive = 1e4,
-) -> Any:
-    """One cycle in two half cosines: from η/d up to η, and down to η/(d·f). See `linear_onecycle_schedule`.
-
-    >>> import gradtx
-    >>> gradtx.cosine_onecycle_schedule(8, 1.0, 0.5, div_factor=4.0, final_div_factor=2.0)([0, 4, 8]).tolist()
-    [0.25, 1.0, 0.125]
-    """
-
-    def value(count: jax.Array) -> jax.Array:
-        pairs = [
-            (part_of(pct_start, transition_steps), div_factor),
-            (transition_steps, 1 / (div_factor * final_div_factor)),
-        ]
-        return interpolate(count, "cosine", peak_value / div_factor, pairs)
-
-    return value

@@ -25,7 +25,7 @@ def remaining(count: jax.Array, begin: Any, end: Any) -> jax.Array:
     first, last = int32(begin), int32(end)
     left = (last - jnp.clip(count, first, last)) + 1.0 * (end - last)
     whole = (count < first) | ((count == first) & (end > begin))  # not left to a division, which XLA may approximate
-    return jnp.asarray(jnp.where(whole, 1.0, left / jnp.maximum(1.0 * (end - begin), 1.0)), float)
+    return jnp.asarray(jnp.where(whole, 1.0, left / jnp.where(end > begin, 1.0 * (end - begin), 1.0)), float)
 
 
 def half_cosine(left: jax.Array) -> jax.Array:
@@ -89,6 +89,12 @@ def increasing(owner: str, name: str, steps: Sequence[Any]) -> list[int]:
     if numbers != sorted(numbers):
         raise ValueError(f"{owner}: {name} must be in increasing order, got {numbers}")
     return numbers
+
+
+def check_easing(owner: str, interpolate_type: str) -> None:
+    """Raises a ValueError for an unknown way to interpolate."""
+    if interpolate_type not in EASINGS:
+        raise ValueError(f"{owner}: interpolate_type must be 'linear' or 'cosine', got {interpolate_type!r}")
 
 
 def sorted_pairs(owner: str, boundaries_and_scales: dict[Any, Any] | None) -> list[tuple[int, Any]]:
