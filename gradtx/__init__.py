@@ -152,6 +152,7 @@ from gradtx.losses import (
 )
 from gradtx.migration import MigrationReport, migrate_state
 from gradtx.momentum_models import momentum_model, momo, momo_adam
+from gradtx.projections import project_params
 from gradtx.registry import get, optimizers
 from gradtx.scaling import (
     add_decayed_weights,
@@ -383,6 +384,7 @@ __all__ = [
     "power_schedule",
     "prodigy",
     "product",
+    "project_params",
     "qhadam",
     "radam",
     "reciprocal",

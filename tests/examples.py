@@ -66,6 +66,7 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
         ({1: gradtx.sgd(0.1), (True, "x"): gradtx.identity(), None: gradtx.clip(1.0)}, {"kernel": 1, "bias": 2}),
     ],
     "product": [(gradtx.identity(), gradtx.inverse_rms())],
+    "project_params": [("non_negative",), {"projection": "box", "lower": -1.0, "upper": 1.0}],
     "skip_spikes": [(gradtx.adam(0.1),), {"inner": gradtx.adam(0.1), "of": "value"}],
     # wrappers
     "MultiSteps": [(gradtx.adam(0.1), 4), {"opt": gradtx.sgd(LINE), "every_k_schedule": LINE, "use_grad_mean": False}],
