@@ -219,6 +219,16 @@ from gradtx.statistics import (
 from gradtx.summary import Description, describe
 from gradtx.telemetry import measure_with_ema, metrics, monitor, snapshot
 from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, minimize
+from gradtx.tree import (
+    safe_increment,
+    safe_int32_increment,
+    safe_norm,
+    safe_root_mean_squares,
+    update_infinity_moment,
+    update_moment,
+    update_moment_per_elem_norm,
+)
+from gradtx.tree_utils import tree_map_params
 from gradtx.updating import incremental_update, periodic_update
 
 __version__ = "0.1.0"
@@ -393,6 +403,10 @@ __all__ = [
     "rmsprop",
     "running_max",
     "running_sum",
+    "safe_increment",
+    "safe_int32_increment",
+    "safe_norm",
+    "safe_root_mean_squares",
     "safe_softmax_cross_entropy",
     "sam",
     "saturate",
@@ -460,6 +474,10 @@ __all__ = [
     "to_config",
     "trace",
     "transformation",
+    "tree_map_params",
+    "update_infinity_moment",
+    "update_moment",
+    "update_moment_per_elem_norm",
     "upper_bound_schedule",
     "warming_momentum_schedule",
     "warmup",

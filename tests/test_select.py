@@ -49,6 +49,12 @@ def test_masked_leaves_have_no_state():
     assert [x.shape for x in jax.tree.leaves(state)] == [(3, 4)]
 
 
+def test_a_tree_without_leaves_has_nothing_to_choose():
+    assert select("kernel", {"layer": {}}) == {"layer": {}}
+    for tx in (gradtx.masked(gradtx.trace(0.9), "kernel"), gradtx.partition({"kernel": gradtx.trace(0.9)})):
+        assert tx.update({}, tx.init({}))[0] == {}
+
+
 def test_freeze_holds_leaves_exactly():
     tx = gradtx.chain(gradtx.adamw(0.1), gradtx.freeze("layer/*"))
     gradient = random_tree(1) | {"layer": {"kernel": jnp.full((3, 4), jnp.nan), "bias": jnp.ones(4)}}

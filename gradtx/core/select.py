@@ -63,12 +63,12 @@ def select(where: Any, tree: Tree) -> Tree:
       tree: the parameters (or updates) to choose from.
 
     Raises:
-      ValueError: a pattern that matches no leaf.
+      ValueError: a pattern that matches no leaf of a tree that has some.
       LeafError: a tree of answers that is not a prefix of `tree`.
     """
     if isinstance(where, (str, re.Pattern)):
         answers = map_with_path(lambda path, _: _matches(where, path), tree)
-        if not any(jax.tree.leaves(answers)):
+        if jax.tree.leaves(answers) and not any(jax.tree.leaves(answers)):
             raise ValueError(f"the pattern {_written(where)} matches no leaf; the leaves are {_paths(tree)}")
         return answers
     return _answers(where, tree)
@@ -216,7 +216,7 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
         labels = map_with_path(check, params, labels)
         used = jax.tree.leaves(labels)
         for label in transforms:
-            if label not in used:
+            if used and label not in used:  # a tree without leaves has none to give
                 raise ValueError(f"partition: {_written(label)} gets no leaf; the leaves are {_paths(params)}")
         return labels
 

@@ -1,0 +1,210 @@
+"""What a state holds, by the names that it has there: get it, set it, map over what belongs to parameters.
+
+A name is a field of a named tuple, an attribute, a key of a dict, or the name of a named tuple's class. `hyperparams`
+and `set_hyperparams` do the same for hyperparameters alone, in the words of the optimizer.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+__all__ = [
+    "NamedTupleKey",
+    "get",
+    "get_all_with_path",
+    "map_params",
+    "set",
+]
+
+Tree = Any
+Path = tuple[Any, ...]
+Filter = Callable[[Path, Any], bool]
+
+
+@dataclass(frozen=True)
+class NamedTupleKey:
+    """A step of a path into a named tuple, which tells equal fields of different states apart."""
+
+    tuple_name: str  # of its class
+    name: str  # of the field
+
+    def __str__(self) -> str:
+        return f"{self.tuple_name}.{self.name}"
+
+
+def get_all_with_path(tree: Tree, key: Any, filtering: Filter | None = None) -> list[tuple[Path, Any]]:
+    """Everything of a name in a tree, outer before inner.
+
+    Args:
+      tree: a state of this library or of Optax, or any pytree.
+      key: the name; see the module's docstring.
+      filtering: `f(path, value) -> bool`, what to keep of it.
+
+    Returns:
+      (path, value) for each. `jax.tree_util.keystr(path)` prints a path; a step into a named tuple is a
+      `NamedTupleKey`.
+
+    >>> import gradtx.tree, jax.numpy as jnp
+    >>> state = gradtx.chain(gradtx.trace(0.9), gradtx.trace(0.5)).init(jnp.ones(2))
+    >>> for path, value in gradtx.tree.get_all_with_path(state, "trace", lambda path, value: len(path) == 2):
+    ...     print(*path, value)
+    CompositionState.trace TraceState.trace [0. 0.]
+    CompositionState.trace_1 TraceState.trace [0. 0.]
+    """
+    found = [(path, node) for path, node in _nodes(tree) if _is_called(path, node, key)]
+    return [(path, node) for path, node in found if filtering is None or filtering(path, node)]
+
+
+def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | None = None) -> Any:
+    """The one value of a name in a tree; `default` if there is none.
+
+    Args:
+      tree: as for `get_all_with_path`.
+      key: the name.
+      default: what to return if nothing has this name.
+      filtering: `f(path, value) -> bool`, to choose among several.
+
+    Raises:
+      KeyError: several; lists their paths.
+
+    >>> import gradtx.tree, jax.numpy as jnp
+    >>> state = gradtx.sgd(0.1, momentum=0.9).init(jnp.ones(2))
+    >>> float(gradtx.tree.get(state, "learning_rate"))
+    0.1...
+    """
+    found = get_all_with_path(tree, key, filtering)
+    if len(found) > 1:
+        paths = ", ".join(jax.tree_util.keystr(path) or "the tree itself" for path, _ in found)
+        raise KeyError(f"several values are called {key!r}: {paths}; choose with filtering")
+    return found[0][1] if found else default
+
+
+def set(tree: Tree, filtering: Filter | None = None, /, **kwargs: Any) -> Tree:
+    """The tree with other values for some names, everywhere where they occur.
+
+    Args:
+      tree: as for `get_all_with_path`.
+      filtering: `f(path, value) -> bool`, which of the values to replace.
+      **kwargs: name=value.
+
+    Raises:
+      KeyError: nothing has this name.
+
+    >>> import gradtx.tree, jax.numpy as jnp
+    >>> state = gradtx.tree.set(gradtx.sgd(0.1).init(jnp.ones(2)), count=jnp.array(7))
+    >>> int(gradtx.step_count(state))
+    7
+    """
+    for key in kwargs:
+        if not get_all_with_path(tree, key, filtering):
+            kept = " that the filtering keeps" if filtering else ""
+            raise KeyError(f"nothing{kept} is called {key!r}; there are {', '.join(_names(tree)) or 'no names'}")
+
+    def edited(path: Path, node: Any) -> Any:
+        for key, new in kwargs.items():
+            if _is_called(path, node, key) and (filtering is None or filtering(path, node)):
+                return new
+        steps, children, structure = _children(node)
+        if not steps:
+            return node
+        return structure.unflatten([edited((*path, step), child) for step, child in zip(steps, children, strict=True)])
+
+    return edited((), tree)
+
+
+@jax.tree_util.register_static
+class _Params:
+    """Stands for the parameters while a state is initialised: a tree without leaves, passed on wherever they go."""
+
+
+def map_params(
+    initable: Any,
+    f: Callable[..., Any],
+    state: Tree,
+    /,
+    *rest: Any,
+    transform_non_params: Callable[..., Any] | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> Tree:
+    """Map a function over those parts of a state that have the structure of the parameters.
+
+    Args:
+      initable: the transformation that made the state, or its `init`.
+      f: `f(leaf, *leaves of rest) -> leaf`.
+      state: its state. Where it has None for a leaf (masked out) it stays None.
+      *rest: trees in the structure of the parameters, such as their shardings.
+      transform_non_params: for the other leaves (counts, learning rates); by default they stay as they are.
+      is_leaf: as in `jax.tree.map`.
+
+    Raises:
+      ValueError: the state cannot be laid out without the parameters: leaves are chosen by a tree. Choose them by
+        patterns or by a predicate `(path, leaf) -> bool`.
+
+    >>> import gradtx.tree, jax.numpy as jnp
+    >>> tx = gradtx.sgd(0.1, momentum=0.9)
+    >>> names = gradtx.tree.map_params(tx, lambda leaf, name: name, tx.init({"w": jnp.ones(2)}), {"w": "here"})
+    >>> gradtx.tree.get(names, "trace", filtering=lambda path, value: isinstance(value, dict))
+    {'w': 'here'}
+    """
+    init = initable.init if callable(getattr(initable, "init", None)) else initable
+
+    def leaf(x: Any, *others: Any) -> Any:
+        return None if x is None else f(x, *others)
+
+    def mapped(place: Any, part: Any) -> Any:
+        if isinstance(place, _Params):
+            return jax.tree.map(leaf, part, *rest, is_leaf=lambda x: x is None or bool(is_leaf and is_leaf(x)))
+        return part if transform_non_params is None else transform_non_params(part)
+
+    try:
+        places = init(_Params())
+    except ValueError as error:
+        raise ValueError(
+            "map_params: the state cannot be laid out without the parameters; where a mask is a tree, "
+            f"make it a pattern or a predicate (path, leaf) -> bool: {error}"
+        ) from error
+    return jax.tree.map(mapped, places, state, is_leaf=lambda x: isinstance(x, _Params))
+
+
+# Parts
+
+
+def _children(node: Any) -> tuple[list[Any], list[Any], Any]:
+    """What is directly in a node: the steps to it, it, and the structure to put it back into."""
+    flat, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    if jax.tree_util.treedef_is_leaf(structure):
+        return [], [], structure
+    steps = [path[0] for path, _ in flat]
+    if _is_named_tuple(node):
+        steps = [NamedTupleKey(type(node).__name__, name) for name in node._fields]
+    return steps, [child for _, child in flat], structure
+
+
+def _nodes(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every node with its path, itself first."""
+    yield path, node
+    steps, children, _ = _children(node)
+    for step, child in zip(steps, children, strict=True):
+        yield from _nodes(child, (*path, step))
+
+
+def _is_named_tuple(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
+
+
+def _is_called(path: Path, node: Any, key: Any) -> bool:
+    by_class = _is_named_tuple(node) and type(node).__name__ == key
+    return by_class or (bool(path) and _name(path[-1]) == (key,))
+
+
+def _name(step: Any) -> tuple[Any, ...]:
+    """The name that a step has; none for a position in a list."""
+    if isinstance(step, jax.tree_util.DictKey):
+        return (step.key,)
+    return (step.name,) if isinstance(step, (NamedTupleKey, jax.tree_util.GetAttrKey)) else ()
+
+
+def _names(tree: Tree) -> list[str]:
+    return list(dict.fromkeys(str(name) for path, _ in _nodes(tree) for step in path[-1:] for name in _name(step)))
