@@ -18,7 +18,16 @@ from gradtx.averaging import (
     lookahead,
     swa_params,
 )
-from gradtx.clipping import clip, clip_by_block_rms, clip_by_bounds, clip_by_global_norm
+from gradtx.clipping import (
+    adaptive_grad_clip,
+    clip,
+    clip_by_block_rms,
+    clip_by_bounds,
+    clip_by_global_norm,
+    per_example_global_norm_clip,
+    per_example_layer_norm_clip,
+    unitwise_norm,
+)
 from gradtx.conditional import (
     ConditionallyMaskState,
     ConditionallyTransformState,
@@ -61,7 +70,7 @@ from gradtx.core.transformation import (
     transformation,
 )
 from gradtx.core.tree import LeafError, global_norm
-from gradtx.factored import scale_by_factored_rms
+from gradtx.factored import covering_sum, scale_by_factored_rms
 from gradtx.foreign import from_optax_state, from_torch_state
 from gradtx.formulas.adam import (
     adam,
@@ -93,10 +102,29 @@ from gradtx.formulas.delayed import (
     scale_by_adopt,
 )
 from gradtx.formulas.descent import lars, lion, scale_by_lion, sgd
+from gradtx.formulas.differences import (
+    adan,
+    difference,
+    optimistic_adam,
+    optimistic_adam_v2,
+    optimistic_gradient_descent,
+    scale_by_adan,
+    scale_by_optimistic_gradient,
+)
 from gradtx.formulas.distance import dog, dowg, mechanize, scale_by_dog, scale_by_dowg
 from gradtx.formulas.dual_averaging import madgrad, scale_by_madgrad
+from gradtx.formulas.layerwise import (
+    divide_by_average_norm,
+    fromage,
+    growth_schedule,
+    novograd,
+    scale_by_distance_over_gradients,
+    scale_by_novograd,
+)
+from gradtx.formulas.noisy import noisy_sgd
 from gradtx.formulas.orthogonal import matrices_and_others, muon, orthogonalize, scale_by_muon, scale_by_shape
 from gradtx.formulas.parameter_free import cocob, dadapt_adamw, prodigy, scale_by_cocob
+from gradtx.formulas.polyak import polyak_sgd, scale_by_polyak
 from gradtx.formulas.rearranged import (
     adam_atan2,
     adamod,
@@ -109,6 +137,8 @@ from gradtx.formulas.rearranged import (
     stable_adamw,
 )
 from gradtx.formulas.second_order import hutchinson_estimator_diag_hessian, inverse_curvature, scale_by_sophia, sophia
+from gradtx.formulas.signs import rprop, scale_by_rprop, sign_sgd, signum
+from gradtx.formulas.sm3 import scale_by_sm3, sm3
 from gradtx.formulas.two_averages import (
     ademamix,
     grokfast,
@@ -152,17 +182,31 @@ from gradtx.losses import (
 )
 from gradtx.migration import MigrationReport, migrate_state
 from gradtx.momentum_models import momentum_model, momo, momo_adam
+from gradtx.processing import (
+    add_noise,
+    cautious,
+    centralize,
+    flatten,
+    keep_params_nonnegative,
+    normalize_by_update_norm,
+    zero_nans,
+)
 from gradtx.projections import project_params
 from gradtx.registry import get, optimizers
 from gradtx.scaling import (
+    add_cautious_weight_decay,
     add_decayed_weights,
     add_l1_regularization,
     add_l2_regularization,
+    decay_weights,
+    proximal_weight_decay,
     reduce_on_plateau,
     scale_by_learning_rate,
+    scale_by_param_block_norm,
     scale_by_param_block_rms,
     scale_by_schedule,
     scale_by_sign,
+    scale_by_smooth_sign,
     scale_by_trust_ratio,
 )
 from gradtx.schedulefree import (
@@ -280,10 +324,14 @@ __all__ = [
     "adamaxw",
     "adamod",
     "adamw",
+    "adan",
+    "adaptive_grad_clip",
     "add",
+    "add_cautious_weight_decay",
     "add_decayed_weights",
     "add_l1_regularization",
     "add_l2_regularization",
+    "add_noise",
     "additive_average",
     "ademamix",
     "adopt",
@@ -298,6 +346,8 @@ __all__ = [
     "as_schedule",
     "bias_correction",
     "cast_to_params",
+    "cautious",
+    "centralize",
     "chain",
     "clip",
     "clip_by_block_norm",
@@ -315,11 +365,15 @@ __all__ = [
     "cosine_onecycle_schedule",
     "cosine_restarts_schedule",
     "cosine_similarity",
+    "covering_sum",
     "cyclic_schedule",
     "dadapt_adamw",
+    "decay_weights",
     "decaying_max",
     "delayed_ema",
     "describe",
+    "difference",
+    "divide_by_average_norm",
     "dog",
     "dowg",
     "ema",
@@ -328,14 +382,17 @@ __all__ = [
     "exponential_decay",
     "extrapolate",
     "factor_schedule",
+    "flatten",
     "freeze",
     "from_config",
     "from_optax_state",
     "from_torch_state",
+    "fromage",
     "get",
     "get_hyperparam",
     "global_norm",
     "grokfast",
+    "growth_schedule",
     "hinge_loss",
     "huber_loss",
     "hutchinson_estimator_diag_hessian",
@@ -348,6 +405,7 @@ __all__ = [
     "inverse_rms",
     "inverse_root",
     "join_schedules",
+    "keep_params_nonnegative",
     "kl_divergence",
     "l2_loss",
     "lamb",
@@ -380,27 +438,38 @@ __all__ = [
     "nadamw",
     "named_chain",
     "natural_exponential_decay",
+    "noisy_sgd",
     "normalize",
+    "normalize_by_update_norm",
+    "novograd",
     "onecycle_schedule",
+    "optimistic_adam",
+    "optimistic_adam_v2",
+    "optimistic_gradient_descent",
     "optimizers",
     "orthogonalize",
     "padam",
     "partition",
+    "per_example_global_norm_clip",
+    "per_example_layer_norm_clip",
     "periodic_update",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
+    "polyak_sgd",
     "polynomial_schedule",
     "power",
     "power_schedule",
     "prodigy",
     "product",
     "project_params",
+    "proximal_weight_decay",
     "qhadam",
     "radam",
     "reciprocal",
     "rectify",
     "reduce_on_plateau",
     "rmsprop",
+    "rprop",
     "running_max",
     "running_sum",
     "safe_increment",
@@ -415,11 +484,13 @@ __all__ = [
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
+    "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_amsgrad",
     "scale_by_belief",
     "scale_by_cocob",
+    "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",
     "scale_by_factored_rms",
@@ -429,15 +500,22 @@ __all__ = [
     "scale_by_momentum",
     "scale_by_muon",
     "scale_by_nadam",
+    "scale_by_novograd",
+    "scale_by_optimistic_gradient",
+    "scale_by_param_block_norm",
     "scale_by_param_block_rms",
+    "scale_by_polyak",
     "scale_by_qhadam",
     "scale_by_radam",
     "scale_by_rms",
+    "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_shape",
     "scale_by_sign",
     "scale_by_simplified_ademamix",
+    "scale_by_sm3",
+    "scale_by_smooth_sign",
     "scale_by_sophia",
     "scale_by_stddev",
     "scale_by_trust_ratio",
@@ -454,10 +532,13 @@ __all__ = [
     "sgdr_schedule",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
+    "sign_sgd",
+    "signum",
     "simplified_ademamix",
     "skip_large_updates",
     "skip_not_finite",
     "skip_spikes",
+    "sm3",
     "smooth_labels",
     "snapshot",
     "softmax_cross_entropy",
@@ -475,6 +556,7 @@ __all__ = [
     "trace",
     "transformation",
     "tree_map_params",
+    "unitwise_norm",
     "update_infinity_moment",
     "update_moment",
     "update_moment_per_elem_norm",
@@ -486,4 +568,5 @@ __all__ = [
     "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
     "yogi",
+    "zero_nans",
 ]

@@ -1,4 +1,13 @@
-"""Transformations that set how far to go: learning rates, signs, weights, and norms of the parameters."""
+"""Transformations that set how far to go: learning rates, signs, weights, and norms of the parameters.
+
+The ways to let weights decay, with the rate η, the decay λ and the step u of the optimizer:
+
+    add_l2_regularization, add_decayed_weights first    as a gradient, g + λ·θ
+    add_decayed_weights before the learning rate        decoupled, θ − η·(u + λ·θ)
+    add_cautious_weight_decay before the learning rate  the same, but never against u
+    proximal_weight_decay last                          an implicit step, (θ − η·u)/(1 + η·λ)
+    decay_weights last                                  whatever the rate, θ − η·u − λ·θ
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,20 +15,25 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
-from gradtx.core.combine import scale
+from gradtx.core.combine import chain, scale
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import map_leaves, norm, rms
 
 __all__ = [
+    "add_cautious_weight_decay",
     "add_decayed_weights",
     "add_l1_regularization",
     "add_l2_regularization",
+    "decay_weights",
+    "proximal_weight_decay",
     "reduce_on_plateau",
     "scale_by_learning_rate",
+    "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_smooth_sign",
     "scale_by_trust_ratio",
 ]
 
@@ -62,6 +76,25 @@ def scale_by_sign() -> Any:
     return None, lambda updates, state, params=None: (map_leaves(jnp.sign, updates), state)
 
 
+@transformation
+def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
+    """A sign that is soft around 0: tanh(β·u) (for complex updates tanh(β·|u|)·u/|u|).
+
+    Args:
+      sharpness: β; towards infinity it is `scale_by_sign`.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_smooth_sign(2.0)
+    >>> tx.update(jnp.array([-9.0, 0.25]), tx.init(jnp.zeros(2)))[0].round(3).tolist()
+    [-1.0, 0.46...]
+    """
+
+    def squash(u: jax.Array) -> jax.Array:
+        return jnp.sign(u) * jnp.tanh(sharpness * jnp.abs(u)) if jnp.iscomplexobj(u) else jnp.tanh(sharpness * u)
+
+    return None, lambda updates, state, params=None: (map_leaves(squash, updates), state)
+
+
 # Weights
 
 
@@ -86,6 +119,85 @@ def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> An
         map_leaves(lambda u, p: u + weight_decay * p, updates, params),
         state,
     )
+
+
+@transformation
+def add_cautious_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
+    """Add λ·θ to the updates where it does not work against them: u + λ·[u·θ ≥ 0]·θ. Goes before the learning rate.
+
+    Args:
+      weight_decay: λ.
+      mask: which leaves; see `masked`. By default all.
+
+    Needs the parameters.
+
+    Source: Chen et al. 2025, https://arxiv.org/abs/2510.12402
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.add_cautious_weight_decay(0.1)
+    >>> tx.update(jnp.array([1.0, -1.0]), tx.init(jnp.ones(2)), jnp.ones(2))[0].round(3).tolist()
+    [1.1..., -1.0]
+    """
+    if mask is not None:
+        return masked(add_cautious_weight_decay(weight_decay), mask)
+
+    def decayed(u: jax.Array, p: jax.Array) -> jax.Array:
+        agrees = (jnp.sign(u) * jnp.conj(jnp.sign(p))).real >= 0
+        return u + (weight_decay * agrees) * p
+
+    return None, lambda updates, state, params: (map_leaves(decayed, updates, params), state)
+
+
+@transformation
+def decay_weights(weight_decay: NonNegative, mask: Any = None) -> Any:
+    """Subtract λ·θ from the steps: u − λ·θ. Last in a chain it is a decay that does not follow the learning rate.
+
+    Args:
+      weight_decay: λ; a schedule of its own, if it is to have one.
+      mask: which leaves; see `masked`. By default all.
+
+    Needs the parameters.
+
+    Source: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
+
+    >>> import gradtx
+    >>> gradtx.chain(gradtx.adam(gradtx.cosine_decay_schedule(1e-3, 100)), gradtx.decay_weights(1e-5))
+    chain(
+        adam(learning_rate=cosine_decay_schedule(init_value=0.001, decay_steps=100)),
+        decay_weights(weight_decay=1e-05),
+    )
+    """
+    return chain(scale(-1.0), add_decayed_weights(weight_decay, mask), scale(-1.0))
+
+
+@transformation
+def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
+    """Divide the parameters after the step: (θ + u) / (1 + λ), which for no λ goes past 0. Last in a chain.
+
+    It is the proximal step of the penalty λ/2·‖θ‖²: the decay is that of the parameters to come.
+
+    Args:
+      weight_decay: λ; for a decay that follows the rate give η·λ.
+      mask: which leaves; see `masked`. By default all.
+
+    Needs the parameters.
+
+    Source: Zhuang et al. 2022, https://arxiv.org/abs/2202.00089
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.chain(gradtx.sgd(1.0), gradtx.proximal_weight_decay(3.0))
+    >>> x = jnp.array(10.0)
+    >>> gradtx.apply_updates(x, tx.update(jnp.array(2.0), tx.init(x), x)[0]).item()
+    2.0
+    """
+    if mask is not None:
+        return masked(proximal_weight_decay(weight_decay), mask)
+
+    def update(updates: Tree, state: Any, params: Tree) -> tuple[Tree, Any]:
+        share = 1 / (1 + weight_decay)
+        return map_leaves(lambda u, p: share * (u - weight_decay * p), updates, params), state
+
+    return None, update
 
 
 @transformation
@@ -145,6 +257,23 @@ def scale_by_trust_ratio(
         return ratio * u
 
     return None, lambda updates, state, params: (map_leaves(trust, updates, params), state)
+
+
+@transformation
+def scale_by_param_block_norm(min_scale: NonNegative = 1e-3) -> Any:
+    """Scale each leaf by the norm of its parameter, at least `min_scale`.
+
+    Args:
+      min_scale: lets parameters that are zero move.
+
+    Needs the parameters.
+
+    Source: You et al. 2017, https://arxiv.org/abs/1708.03888
+    """
+    return None, lambda updates, state, params: (
+        map_leaves(lambda u, p: jnp.maximum(norm(p), min_scale) * u, updates, params),
+        state,
+    )
 
 
 @transformation

@@ -95,6 +95,28 @@ CASES = (
     ),
     _case("lamb", LR, in_place=False, slots=2, needs_params=True, scale_invariant=True),
     _case("lars", LR, in_place=False, slots=1, needs_params=True, scale_invariant=True),
+    # The rest of Optax's core
+    _case("sign_sgd", LR, slots=0, sign_only=True, scale_invariant=True),
+    _case("signum", LR, slots=1, sign_only=True, scale_invariant=True),
+    _case("rprop", LR, slots=2, scale_invariant=True, source="torch"),
+    _case("optimistic_gradient_descent", LR, slots=1, in_place=False, bounded_steps=False),
+    _case("optimistic_adam", LR, slots=3, in_place=False, scale_invariant=True),
+    _case(
+        "optimistic_adam",
+        LR | {"optimism": 5e-3},
+        label="optimistic_adam-rates",
+        slots=3,
+        in_place=False,
+        scale_invariant=True,
+    ),
+    _case("optimistic_adam_v2", LR, slots=3, in_place=False, scale_invariant=True),
+    _case("adan", LR, slots=4, needs_params=True, scale_invariant=True),
+    _case("fromage", LR, slots=0, in_place=False, needs_params=True, zero_stays=False, scale_invariant=True),
+    _case("novograd", LR, slots=1, in_place=False, needs_params=True, scale_invariant=True),
+    _case(
+        "noisy_sgd", LR | {"eta": 0.0}, slots=0, in_place=False, bounded_steps=False
+    ),  # its noise has tests of its own
+    _case("sm3", LR, in_place=False, scale_invariant=True, source="paper"),
     # Contributed
     _case("adopt", LR, slots=2, in_place=False, complex_safe=False, scale_invariant=True, source="optax.contrib"),
     _case("acprop", LR, slots=2, in_place=False, bounded_steps=False, needs_params=True, source="paper"),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -154,6 +155,33 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
     "stateless": [(negate,)],
     "stateless_with_tree_map": [(negate,)],
     "trace": [(0.9,)],
+    # the rest of Optax's core
+    "adaptive_grad_clip": [(0.01,), (0.01, 1e-3, (0, 1)), (0.01, LINE, 0)],
+    "add_cautious_weight_decay": [(0.1,)],
+    "add_noise": [(0.01, 0.55), (0.01, LINE, 7), {"eta": LINE, "gamma": 0.0, "seed": 3}, (0.1, 0.5, jax.random.key(1))],
+    "cautious": [(gradtx.adam(0.1),)],
+    "centralize": [()],
+    "covering_sum": [(), (0.9,)],
+    "decay_weights": [(0.1,)],
+    "difference": [()],
+    "divide_by_average_norm": [()],
+    "flatten": [(gradtx.adam(COSINE),)],
+    "growth_schedule": [(0.1,), (COSINE,)],
+    "keep_params_nonnegative": [()],
+    "noisy_sgd": [RATE, {"learning_rate": LINE, "key": 5}],
+    "normalize_by_update_norm": [(), (-2.0, 0.0)],
+    "polyak_sgd": [(), {"scaling": COSINE, "variant": "sps+"}],
+    "proximal_weight_decay": [(0.1,)],
+    "scale_by_adan": [()],
+    "scale_by_distance_over_gradients": [()],
+    "scale_by_novograd": [()],
+    "scale_by_optimistic_gradient": [()],
+    "scale_by_param_block_norm": [()],
+    "scale_by_polyak": [()],
+    "scale_by_rprop": [(0.1,)],
+    "scale_by_sm3": [()],
+    "scale_by_smooth_sign": [()],
+    "zero_nans": [()],
     # contributed
     "after_first_step": [(0.9,)],
     "arctan": [()],

@@ -15,7 +15,7 @@ import optax.contrib
 import pytest
 
 import gradtx
-from tests import oracles, oracles_contributed
+from tests import oracles, oracles_contributed, oracles_core
 from tests.cases import BY_NAME, CASES, Case
 
 STEPS = 50
@@ -43,6 +43,14 @@ MORE = {
         Case("adabelief-nesterov", gradtx.adabelief, {"learning_rate": 1e-2, "eps_root": 1e-3, "nesterov": True}),
         Case("lion-decay", gradtx.lion, {"learning_rate": 1e-2, "b1": 0.8, "weight_decay": 0.1}),
         Case("lamb-decay", gradtx.lamb, {"learning_rate": 1e-2, "weight_decay": 0.1}),
+        Case("optimistic-all", gradtx.optimistic_gradient_descent, {"learning_rate": 1e-2, "alpha": 0.5, "beta": 2.0}),
+        Case(
+            "optimistic_adam_v2-all",
+            gradtx.optimistic_adam_v2,
+            {"learning_rate": lambda t: 1e-2 / (t + 1), "alpha": 0.5, "beta": -0.5, "nesterov": False},
+        ),
+        Case("fromage-schedule", gradtx.fromage, {"learning_rate": lambda t: 0.1 * 0.9**t, "min_norm": 0.5}),
+        Case("novograd-decay", gradtx.novograd, {"learning_rate": 1e-2, "b2": 0.9, "weight_decay": 0.1}),
         Case("lars-all", gradtx.lars, {"learning_rate": 1.0, "weight_decay": 0.1, "eps": 0.1, "nesterov": True}),
         Case(
             "adafactor-all",
@@ -134,7 +142,7 @@ def on_paper(rule, params, grads):
 
 def rule_named(name):
     """The function of this name in one of the modules of oracles."""
-    return getattr(oracles, name, None) or getattr(oracles_contributed, name)
+    return next(getattr(rules, name) for rules in (oracles, oracles_core, oracles_contributed) if hasattr(rules, name))
 
 
 def oracle_of(case):
@@ -319,6 +327,12 @@ TORCH = {
             ),
             gradtx.scale_by_learning_rate(LR),
         ),
+    ),
+    "rprop": ("Rprop", {"lr": LR}, gradtx.rprop(LR)),
+    "rprop-bounds": (
+        "Rprop",
+        {"lr": 0.1, "etas": (0.4, 1.3), "step_sizes": (0.05, 0.2)},
+        gradtx.rprop(0.1, 0.4, 1.3, min_step_size=0.05, max_step_size=0.2),
     ),
     "adam-l2": (
         "Adam",

@@ -2,11 +2,18 @@
 
 from typing import Any
 
+from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay
 from gradtx.core.combine import add, chain, scale
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_sign, scale_by_trust_ratio
+from gradtx.scaling import (
+    add_decayed_weights,
+    scale_by_learning_rate,
+    scale_by_sign,
+    scale_by_smooth_sign,
+    scale_by_trust_ratio,
+)
 from gradtx.statistics import scale_by_momentum, trace
 
 __all__ = ["lars", "lion", "scale_by_lion", "sgd"]
@@ -79,7 +86,14 @@ def lars(
 
 
 @transformation
-def scale_by_lion(b1: Decay = 0.9, b2: OpenDecay = 0.99, mu_dtype: Dtype | None = None) -> Any:
+def scale_by_lion(
+    b1: Decay = 0.9,
+    b2: OpenDecay = 0.99,
+    mu_dtype: Dtype | None = None,
+    *,
+    mode: str = "hard",
+    smooth_beta: NonNegative = 1.0,
+) -> Any:
     """The sign of a blend of momentum and gradient: sign(β₁·m + (1−β₁)·g), then m ← β₂·m + (1−β₂)·g.
 
     It is written from the new momentum, m' = β₂·m + (1−β₂)·g, as β₁·m + (1−β₁)·g = (β₁/β₂)·m' + (1−β₁/β₂)·g. The old
@@ -89,14 +103,22 @@ def scale_by_lion(b1: Decay = 0.9, b2: OpenDecay = 0.99, mu_dtype: Dtype | None 
       b1: β₁.
       b2: β₂, greater than 0.
       mu_dtype: dtype of m.
+      mode: what stands for the sign: "hard" for the sign, "smooth" for tanh(β·x), "refined" for x bounded by ±1.
+      smooth_beta: β of "smooth".
 
     State: one slot per parameter.
 
+    Raises:
+      ValueError: another mode.
+
     Source: Chen et al. 2023, https://arxiv.org/abs/2302.06675
     """
+    signs = {"hard": scale_by_sign(), "smooth": scale_by_smooth_sign(smooth_beta), "refined": clip_by_bounds(-1.0, 1.0)}
+    if mode not in signs:
+        raise ValueError(f"scale_by_lion: mode is one of {', '.join(map(repr, signs))}, got {mode!r}")
     ratio = b1 / b2
     momentum = chain(scale_by_momentum(b2, accumulator_dtype=mu_dtype), scale(ratio))
-    return chain(add(momentum, scale(1 - ratio)), scale_by_sign())
+    return chain(add(momentum, scale(1 - ratio)), signs[mode])
 
 
 @transformation

@@ -28,6 +28,7 @@ from gradtx.statistics import (
     inverse_root,
     reciprocal,
     running_max,
+    scale_by_momentum,
     square,
 )
 
@@ -58,6 +59,8 @@ def scale_by_amsgrad(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     mu_dtype: Dtype | None = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
 ) -> Any:
     """Adam's direction times 1 / (√(x/(1−β₂ᵗ)) + ε), where x is the largest v so far. See `amsgrad`.
 
@@ -65,14 +68,11 @@ def scale_by_amsgrad(
 
     Source: Reddi et al. 2018, https://arxiv.org/abs/1904.09237
     """
-    rate = chain(
-        square(),
-        ema(b2, debias=False),
-        running_max(),
-        bias_correction(b2),
-        inverse_root(eps, eps_root),
+    corrected = [bias_correction(b2)] if bias_correction_nu else []
+    return product(
+        direction(b1, accumulator_dtype=mu_dtype) if bias_correction_mu else scale_by_momentum(b1, False, mu_dtype),
+        chain(square(), ema(b2, debias=False), running_max(), *corrected, inverse_root(eps, eps_root)),
     )
-    return product(direction(b1, accumulator_dtype=mu_dtype), rate)
 
 
 @transformation
@@ -83,6 +83,8 @@ def amsgrad(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     mu_dtype: Dtype | None = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
 ) -> Any:
     """Adam whose rates never rise: x ← max(x, v), θ ← θ − η·m̂/(√(x/(1−β₂ᵗ)) + ε).
 
@@ -96,6 +98,8 @@ def amsgrad(
       eps: ε.
       eps_root: inside the root.
       mu_dtype: dtype of m.
+      bias_correction_mu: False for m in the place of m̂, as in the paper.
+      bias_correction_nu: False for √x + ε, as in the paper.
 
     Source: Reddi et al. 2018, https://arxiv.org/abs/1904.09237
 
@@ -103,7 +107,10 @@ def amsgrad(
     >>> gradtx.amsgrad(1e-3).formula
     chain(scale_by_amsgrad(), scale_by_learning_rate(learning_rate=0.001))
     """
-    return chain(scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype), scale_by_learning_rate(learning_rate))
+    return chain(
+        scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu),
+        scale_by_learning_rate(learning_rate),
+    )
 
 
 # AdaMax

@@ -1,0 +1,139 @@
+"""Only the sign of the gradient: signSGD, Signum, Rprop. (Lion, the sign of a blend, is in `descent`.)"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive
+from gradtx.core.combine import chain, scale
+from gradtx.core.transformation import transformation
+from gradtx.core.tree import full_like, map_leaves, real_like, zeros_like
+from gradtx.scaling import scale_by_learning_rate, scale_by_sign
+from gradtx.statistics import scale_by_momentum
+
+__all__ = ["rprop", "scale_by_rprop", "sign_sgd", "signum"]
+
+Tree = Any
+
+
+@transformation
+def sign_sgd(learning_rate: NonNegative) -> Any:
+    """Every element moves by the same amount, whatever its gradient: θ ← θ − η·sign(g).
+
+    Args:
+      learning_rate: η, in units of the parameters.
+
+    Source: Bernstein et al. 2018, https://arxiv.org/abs/1802.04434
+
+    >>> import gradtx
+    >>> gradtx.sign_sgd(1e-3).formula
+    chain(scale_by_sign(), scale_by_learning_rate(learning_rate=0.001))
+    """
+    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def signum(learning_rate: NonNegative, beta: Decay = 0.9, accumulator_dtype: Dtype | None = None) -> Any:
+    """The sign of the momentum: m ← β·m + (1−β)·g, θ ← θ − η·sign(m).
+
+    Args:
+      learning_rate: η, in units of the parameters.
+      beta: β.
+      accumulator_dtype: dtype of m.
+
+    State: one slot per parameter.
+
+    Source: Bernstein et al. 2018, https://arxiv.org/abs/1802.04434
+
+    >>> import gradtx
+    >>> gradtx.signum(1e-3).formula
+    chain(scale_by_momentum(), scale_by_sign(), scale_by_learning_rate(learning_rate=0.001))
+    """
+    momentum = scale_by_momentum(beta, accumulator_dtype=accumulator_dtype)
+    return chain(momentum, scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+class RpropState(NamedTuple):
+    """How far each element goes, and where it went."""
+
+    step_size: Tree  # like the parameters, real
+    last: Tree  # like the parameters; the last step up the gradient, 0 after a change of sign
+
+
+@transformation
+def scale_by_rprop(
+    learning_rate: Positive,
+    eta_minus: Positive = 0.5,
+    eta_plus: Positive = 1.2,
+    min_step_size: NonNegative = 1e-6,
+    max_step_size: Positive = 50.0,
+) -> Any:
+    """The sign of the gradient times a step size that each element finds for itself. See `rprop`.
+
+    State: two slots per parameter.
+
+    Source: Igel & Hüsken 2003, https://doi.org/10.1016/S0925-2312(01)00700-7
+    """
+
+    def init(params: Tree) -> RpropState:
+        return RpropState(full_like(real_like(params), learning_rate), zeros_like(params))
+
+    def agreement(g: jax.Array, last: jax.Array) -> jax.Array:
+        """1 for the same sign, −1 for the opposite, 0 where either is 0. (Of complex numbers, the cosine.)"""
+        return (jnp.sign(g) * jnp.conj(jnp.sign(last))).real
+
+    def next_size(size: jax.Array, g: jax.Array, last: jax.Array) -> jax.Array:
+        same = agreement(g, last)
+        changed = jnp.clip(size * jnp.where(same > 0, eta_plus, eta_minus), min_step_size, max_step_size)
+        return jnp.where(same == 0, size, changed)
+
+    def step(last: jax.Array, g: jax.Array, size: jax.Array) -> jax.Array:
+        return jnp.where(agreement(g, last) < 0, 0, size * jnp.sign(g))
+
+    def update(updates: Tree, state: RpropState, params: Tree = None) -> tuple[Tree, RpropState]:
+        size = map_leaves(next_size, state.step_size, updates, state.last)
+        steps = map_leaves(step, state.last, updates, size)
+        return steps, RpropState(size, steps)
+
+    return init, update
+
+
+@transformation
+def rprop(
+    learning_rate: Positive,
+    eta_minus: Positive = 0.5,
+    eta_plus: Positive = 1.2,
+    min_step_size: NonNegative = 1e-6,
+    max_step_size: Positive = 50.0,
+) -> Any:
+    """Resilient backpropagation: Δ ← Δ·η₊ while the sign of an element's gradient stays, Δ·η₋ when it changes,
+    θ ← θ − Δ·sign(g). For gradients of the full batch.
+
+    After a change of sign the element waits for one step. The numbers are torch's. (Optax takes each step one step
+    late, and none at first.)
+
+    Args:
+      learning_rate: Δ at the start, in units of the parameters; of a schedule, its first value.
+      eta_minus: η₋.
+      eta_plus: η₊.
+      min_step_size: Δ never falls below.
+      max_step_size: Δ never rises above.
+
+    State: two slots per parameter.
+
+    Source: Riedmiller & Braun 1993, https://doi.org/10.1109/ICNN.1993.298623; this form (iRprop−): Igel & Hüsken 2003,
+    https://doi.org/10.1016/S0925-2312(01)00700-7
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.rprop(0.1)
+    >>> state = tx.init(jnp.array(0.0))
+    >>> for gradient in (3.0, 2.0, -0.1, -0.1):
+    ...     update, state = tx.update(jnp.array(gradient), state)
+    ...     print(f"{update:.2f}")
+    -0.10
+    -0.12
+    -0.00
+    0.06
+    """
+    return chain(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), scale(-1.0))
