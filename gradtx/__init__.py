@@ -125,6 +125,7 @@ from gradtx.formulas.noisy import noisy_sgd
 from gradtx.formulas.orthogonal import matrices_and_others, muon, orthogonalize, scale_by_muon, scale_by_shape
 from gradtx.formulas.parameter_free import cocob, dadapt_adamw, prodigy, scale_by_cocob
 from gradtx.formulas.polyak import polyak_sgd, scale_by_polyak
+from gradtx.formulas.quasi_newton import lbfgs
 from gradtx.formulas.rearranged import (
     adam_atan2,
     adamod,
@@ -164,6 +165,7 @@ from gradtx.formulas.variants import (
 )
 from gradtx.guards import apply_if_finite, skip_spikes
 from gradtx.injection import inject_hyperparams
+from gradtx.linesearch import scale_by_backtracking_linesearch, scale_by_zoom_linesearch, value_and_grad_from_state
 from gradtx.losses import (
     cosine_distance,
     cosine_similarity,
@@ -192,6 +194,7 @@ from gradtx.processing import (
     zero_nans,
 )
 from gradtx.projections import project_params
+from gradtx.quasi_newton import scale_by_lbfgs
 from gradtx.registry import get, optimizers
 from gradtx.scaling import (
     add_cautious_weight_decay,
@@ -411,6 +414,7 @@ __all__ = [
     "lamb",
     "laprop",
     "lars",
+    "lbfgs",
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
@@ -488,12 +492,14 @@ __all__ = [
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_amsgrad",
+    "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_cocob",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",
     "scale_by_factored_rms",
+    "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
     "scale_by_madgrad",
@@ -520,6 +526,7 @@ __all__ = [
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",
+    "scale_by_zoom_linesearch",
     "schedule",
     "schedule_free",
     "schedule_free_adamw",
@@ -561,6 +568,7 @@ __all__ = [
     "update_moment",
     "update_moment_per_elem_norm",
     "upper_bound_schedule",
+    "value_and_grad_from_state",
     "warming_momentum_schedule",
     "warmup",
     "warmup_constant_schedule",

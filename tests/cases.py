@@ -156,6 +156,16 @@ CASES = (
         source="optax.contrib",
     ),
     _case("muon", LR, slots=1, in_place=False, needs_params=True, scale_invariant=True, source="optax.contrib"),
+    # Quasi-Newton, without a line search: that needs the loss, not gradients alone
+    _case(
+        "lbfgs",
+        LR | {"linesearch": None},
+        slots=22,
+        in_place=False,
+        needs_params=True,
+        scale_invariant=True,
+        source="paper",  # Optax keeps the pairs with ⟨s, y⟩ < 0, too
+    ),
 )
 
 BY_NAME = {case.name: case for case in CASES}

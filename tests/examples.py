@@ -213,6 +213,11 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
     "scale_by_shape": [()],
     "scale_by_simplified_ademamix": [()],
     "scale_by_sophia": [()],
+    # quasi-Newton and line searches
+    "lbfgs": [(), RATE | {"linesearch": None}, (LINE, 5, False, gradtx.scale_by_backtracking_linesearch(15))],
+    "scale_by_backtracking_linesearch": [(15,), (15, 0.5, 0.5, np.inf, 8.0, 0.1, 0.1, True)],
+    "scale_by_lbfgs": [(), (3, False)],
+    "scale_by_zoom_linesearch": [(20,), (20, 8.0, 0.1, 3.0, 0.01, np.inf, None, 0.0, "one")],
     # schedules
     "constant_schedule": [(1.0,)],
     "cosine_decay_schedule": [(1.0, 10)],
@@ -257,7 +262,8 @@ def variants(value: Value) -> Iterator[Value]:
         kind = value.constructor.kinds.get(name)
         others: tuple[Any, ...] = ()
         if isinstance(kind, Range):
-            others = (7, 8.0) if kind.integer else (LINE, 0.5 * LINE, np.array([0.5, 0.25]), jnp.array([0.5, 0.25]))
+            two = np.array([0.5, 0.25]) if kind.contains(0.5) else np.array([2.0, 4.0])
+            others = (7, 8.0) if kind.integer else (LINE, 0.5 * LINE, two, jnp.asarray(two))
         elif repr(kind) == "Dtype":
             others = ("float32", jnp.bfloat16, "float64")
         elif name.endswith("mask"):

@@ -342,3 +342,29 @@ def muon(
         )
         θ = θ - η * (size * (U * Σ) @ V + weight_decay * θ)
         yield θ
+
+
+# Quasi-Newton
+
+
+@whole
+def lbfgs(θ, gradients, learning_rate=None, memory_size=10, scale_init_precond=True, **_no_linesearch):
+    """Nocedal & Wright 2006, algorithms 7.4 and 7.5, with a list of pairs; those with ⟨s, y⟩ ≤ 0 are left out."""
+    pairs, γ, last = [], 1.0, None
+    for _, g, η in steps(gradients, learning_rate):
+        if last is not None:
+            s, y = θ - last[0], g - last[1]
+            kept = inner(s, y) > np.finfo(float).eps * norm(s) * norm(y)
+            # As a ring has it: the oldest pair makes room, whether or not the new one is kept.
+            pairs = [*pairs[len(pairs) >= memory_size :], *([(s, y)] if kept else [])]
+            γ = inner(s, y) / inner(y, y) if kept else γ
+        last = θ, g
+        q, α = g, []
+        for s, y in reversed(pairs):
+            α.insert(0, inner(s, q) / inner(s, y))
+            q = q - α[0] * y
+        r = (γ if pairs else min(1, 1 / norm(g))) * q if scale_init_precond else q
+        for (s, y), a in zip(pairs, α, strict=True):
+            r = r + (a - inner(y, r) / inner(s, y)) * s
+        θ = θ - η * r
+        yield θ

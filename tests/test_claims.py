@@ -75,7 +75,7 @@ def test_complex_parameters_keep_real_second_moments(case):
     assert_same_form(new_state, state)
     slots = [x for x in jax.tree.leaves(state) if x.ndim]
     complex_slots = sum(jnp.iscomplexobj(x) for x in slots)
-    assert complex_slots <= 3  # directions, and where it started; squares and maxima are real
+    assert complex_slots <= 4  # directions, and points passed; squares and maxima are real
     # The update does not single out the real axis: rotating all gradients rotates a step from rest.
     if not case.needs_params:
         turn = jnp.exp(1j * jnp.pi / 2)
