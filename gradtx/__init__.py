@@ -276,6 +276,7 @@ from gradtx.tree import (
     update_moment_per_elem_norm,
 )
 from gradtx.tree_utils import tree_map_params
+from gradtx.typing import OptState, Params, ScalarOrSchedule, Updates
 from gradtx.updating import incremental_update, periodic_update
 
 __version__ = "0.1.0"
@@ -304,14 +305,18 @@ __all__ = [
     "MultiSteps",
     "MultiStepsState",
     "NonNegative",
+    "OptState",
+    "Params",
     "Positive",
     "Real",
     "SAMState",
+    "ScalarOrSchedule",
     "Schedule",
     "ScheduleFreeState",
     "Step",
     "SwitchState",
     "Transformation",
+    "Updates",
     "absolute",
     "accumulate",
     "acprop",

@@ -333,13 +333,13 @@ def rms(x: jax.Array) -> jax.Array:
     return norm(x) / max(np.size(x), 1) ** 0.5
 
 
-def global_norm(tree: Tree) -> jax.Array:
-    """√Σ|x|² over all leaves, in float32 or wider; as safe as `norm`.
+def global_norm(updates: Tree) -> jax.Array:
+    """√Σ|x|² over all leaves of a tree, in float32 or wider; as safe as `norm`.
 
     The leaves are read once. Only where the sum of squares is too large or too small to be right (entries at 1e30, or
     below 1e-19) they are read again, scaled by a power of two.
     """
-    wide = [as_float32(x) for x in jax.tree.leaves(tree) if present(x)]
+    wide = [as_float32(x) for x in jax.tree.leaves(updates) if present(x)]
     leaves = [jnp.abs(x) if jnp.iscomplexobj(x) else x for x in wide]
     if not leaves:
         return jnp.zeros(())
