@@ -1,5 +1,6 @@
 """Composable gradient transformations for JAX: optimizers that read like their formulas."""
 
+from gradtx import contrib as contrib
 from gradtx.accumulation import (
     ApplyEvery,
     MultiSteps,

@@ -13,7 +13,7 @@ import gradtx
 # Optax's modules, and where their names are here.
 PLACES = {
     optax: gradtx,
-    optax.contrib: gradtx,
+    optax.contrib: gradtx.contrib,
     optax.losses: gradtx.losses,
     optax.projections: gradtx.projections,
     optax.schedules: gradtx,
