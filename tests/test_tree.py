@@ -349,13 +349,15 @@ def test_a_state_of_ours_is_read_and_set_by_name():
     params = {"w": jnp.ones(2)}
     tx = gradtx.inject_hyperparams(gradtx.chain(gradtx.clip(1.0), gradtx.adam(0.1)), "learning_rate")
     state = tx.init(params)
-    in_use = lambda path, value: path[0] == T.NamedTupleKey("InjectHyperparamsState", "hyperparams")
-    assert T.get(state, "learning_rate", filtering=in_use) == jnp.float32(0.1)
-    changed = T.set(state, in_use, learning_rate=jnp.float32(0.5))
+    assert T.get(state, "learning_rate") == jnp.float32(0.1)  # and not a second time where adam records it
+    changed = T.set(state, learning_rate=jnp.float32(0.5))
+    assert T.get(changed, "learning_rate") == 0.5
     assert gradtx.get_hyperparam(changed, "learning_rate") == 0.5
     updates, _ = jax.jit(tx.update)(params, changed, params)
     assert_close(updates, {"w": jnp.full(2, -0.5)}, rtol=1e-5)
     assert jax.jit(lambda s: T.get(s, "momentum")["w"] + 1)(state).tolist() == [1.0, 1.0]
+    beside = gradtx.chain(tx, gradtx.sgd(0.2)).init(params)  # this record is of no injected rate
+    assert [float(rate) for _, rate in T.get_all_with_path(beside, "learning_rate")] == pytest.approx([0.1, 0.2])
 
 
 # Parts of a state that belong to parameters

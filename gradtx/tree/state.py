@@ -34,8 +34,14 @@ class NamedTupleKey:
         return f"{self.tuple_name}.{self.name}"
 
 
+_INJECTED = NamedTupleKey("InjectHyperparamsState", "hyperparams")
+_RECORDED = NamedTupleKey("HyperparamsState", "hyperparams")
+
+
 def get_all_with_path(tree: Tree, key: Any, filtering: Filter | None = None) -> list[tuple[Path, Any]]:
     """Everything of a name in a tree, outer before inner.
+
+    The records that are made of an injected hyperparameter (`inject_hyperparams`) further in are left out.
 
     Args:
       tree: a state of this library or of Optax, or any pytree.
@@ -54,6 +60,12 @@ def get_all_with_path(tree: Tree, key: Any, filtering: Filter | None = None) -> 
     CompositionState.trace_1 TraceState.trace [0. 0.]
     """
     found = [(path, node) for path, node in _nodes(tree) if _is_called(path, node, key)]
+    injected = [path[:-2] for path, _ in found if path[-2:-1] == (_INJECTED,)]
+    found = [
+        (path, node)
+        for path, node in found
+        if path[-2:-1] != (_RECORDED,) or not any(path[: len(place)] == place for place in injected)
+    ]
     return [(path, node) for path, node in found if filtering is None or filtering(path, node)]
 
 
