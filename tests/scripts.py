@@ -85,6 +85,30 @@ def getting_started(optax):
     return fit(params, optimizer)
 
 
+def lbfgs(optax):
+    x, y = regression_data()
+    solver = optax.lbfgs()
+
+    def loss_fn(params):
+        return jnp.mean((x @ params["w"] + params["b"] - y) ** 2)
+
+    params = {"w": jnp.zeros(3), "b": jnp.zeros(())}
+    opt_state = solver.init(params)
+    value_and_grad = optax.value_and_grad_from_state(loss_fn)
+
+    @jax.jit
+    def step(params, opt_state):
+        value, grad = value_and_grad(params, state=opt_state)
+        updates, opt_state = solver.update(grad, opt_state, params, value=value, grad=grad, value_fn=loss_fn)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    history = []
+    for _ in range(6):
+        params, opt_state, value = step(params, opt_state)
+        history.append((params, value, optax.tree.norm(optax.tree.get(opt_state, "grad"))))
+    return history
+
+
 def schedule_clip_adamw_accumulate(optax):
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0, peak_value=1e-2, warmup_steps=3, decay_steps=10, end_value=1e-4
@@ -692,6 +716,7 @@ def flax_nnx(optax):
 
 SCRIPTS = (
     getting_started,
+    lbfgs,
     schedule_clip_adamw_accumulate,
     gradient_accumulation,
     reduce_on_plateau,
