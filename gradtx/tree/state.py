@@ -162,12 +162,16 @@ def map_params(
     """
     init = initable.init if callable(getattr(initable, "init", None)) else initable
 
-    def leaf(x: Any, *others: Any) -> Any:
-        return None if x is None else f(x, *others)
+    def stop(x: Any) -> bool:
+        return x is None or bool(is_leaf and is_leaf(x))
+
+    def of_parameter(*others_and_part: Any) -> Any:  # one array, or several: the rows and columns of sm3
+        *others, part = others_and_part
+        return jax.tree.map(lambda x: None if x is None else f(x, *others), part, is_leaf=stop)
 
     def mapped(place: Any, part: Any) -> Any:
         if isinstance(place, _Params):
-            return jax.tree.map(leaf, part, *rest, is_leaf=lambda x: x is None or bool(is_leaf and is_leaf(x)))
+            return jax.tree.map(of_parameter, *rest, part, is_leaf=stop) if rest else of_parameter(part)
         return part if transform_non_params is None else transform_non_params(part)
 
     try:
