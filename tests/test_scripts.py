@@ -86,24 +86,34 @@ def test_bfloat16_parameters_are_trained_as_float32_ones_are():
     assert abs(last_update(optax, "bfloat16") / exact - 1) > 0.1
 
 
-def test_a_group_without_leaves_is_an_error():
-    """A misspelt label trains nothing; Optax does not mind."""
-    params = {"body": jnp.ones(2), "head": jnp.ones(2)}
-
-    def init(library):
-        groups = {"train": library.adam(1e-2), "freeze": library.set_to_zero()}
-        return library.multi_transform(groups, {"body": "freeze", "head": "freeze"}).init(params)
-
-    init(optax)
-    with pytest.raises(ValueError, match="'train' gets no leaf"):
-        init(gradtx)
+PARAMS = {"body": jnp.ones((2, 3)), "head": jnp.ones(3)}
 
 
-def test_gradients_that_fit_only_by_broadcasting_are_an_error():
-    params, gradient = jnp.zeros((2, 3)), jnp.ones(3)
-    train(optax, optax.sgd(0.1), params, [gradient])
-    with pytest.raises(ValueError, match="shape"):
-        train(gradtx, gradtx.sgd(0.1), params, [gradient])
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (lambda optax: optax.multi_transform({"a": optax.sgd(0.1), "b": optax.adam(0.1)}, "a"), "'b' gets no leaf"),
+        (lambda optax: optax.sgd(-0.1), "learning_rate must be at least 0"),
+        (lambda optax: optax.sgd(0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (lambda optax: optax.sgd(optax.cosine_decay_schedule(0.1, decay_steps=2.5)), "must be an integer"),
+        (lambda optax: optax.masked(optax.sgd(0.1), {"body": 1, "head": 0}), "a mask holds booleans"),
+        (lambda optax: optax.named_chain(("sgd-1", optax.sgd(0.1))), "'sgd-1' cannot name a field"),
+    ],
+)
+def test_what_optax_lets_pass_and_gradtx_does_not(script, message):
+    train(optax, script(optax), PARAMS, [PARAMS])
+    with pytest.raises(ValueError, match=message):
+        train(gradtx, script(gradtx), PARAMS, [PARAMS])
+
+
+def test_gradients_that_fit_only_by_broadcasting_and_arguments_that_nobody_takes_are_errors():
+    broadcast = {"body": jnp.ones(3), "head": jnp.ones(3)}
+    train(optax, optax.sgd(0.1), PARAMS, [broadcast])
+    with pytest.raises(ValueError, match=r"body.*shape"):
+        train(gradtx, gradtx.sgd(0.1), PARAMS, [broadcast])
+    train(optax, optax.sgd(0.1), PARAMS, [PARAMS], vlaue=1.0)
+    with pytest.raises(TypeError, match="no extra argument 'vlaue'"):
+        train(gradtx, gradtx.sgd(0.1), PARAMS, [PARAMS], vlaue=1.0)
 
 
 def test_not_finite_gradients_are_never_applied():
