@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Dtype, Period, whole
+from gradtx.core.arguments import Dtype, Period, number_of_steps
 from gradtx.core.constructor import constructor_of
 from gradtx.core.hyperparameters import increment
 from gradtx.core.names import find
@@ -44,7 +44,7 @@ class _Every:
         return "Period"
 
     def check(self, owner: str, name: str, value: Any) -> Any:
-        return value if callable(value) else whole(owner, name, value, get_args(Period)[1])
+        return value if callable(value) else number_of_steps(owner, name, value, get_args(Period)[1])
 
 
 Every = Annotated[Any, _Every()]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.averaging import eval_params
-from gradtx.core.arguments import whole
+from gradtx.core.arguments import number_of_steps
 from gradtx.core.combine import _state_type, chain
 from gradtx.core.hyperparameters import increment
 from gradtx.core.names import part_names
@@ -190,7 +190,7 @@ class _Boundaries:
         return "Steps | tuple[Steps, …]"
 
     def check(self, owner: str, name: str, value: Any) -> tuple[int, ...]:
-        steps = tuple(whole(owner, name, x) for x in (value if isinstance(value, Iterable) else (value,)))
+        steps = tuple(number_of_steps(owner, name, x) for x in (value if isinstance(value, Iterable) else (value,)))
         if list(steps) != sorted(steps):
             raise ValueError(f"{owner}: {name} must not fall, got {steps}")
         return steps

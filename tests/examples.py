@@ -263,7 +263,7 @@ def variants(value: Value) -> Iterator[Value]:
         others: tuple[Any, ...] = ()
         if isinstance(kind, Range):
             two = np.array([0.5, 0.25]) if kind.contains(0.5) else np.array([2.0, 4.0])
-            others = (7, 8.0) if kind.integer else (LINE, 0.5 * LINE, two, jnp.asarray(two))
+            others = (7, 8.0) if kind.steps else (LINE, 0.5 * LINE, two, jnp.asarray(two))
         elif repr(kind) == "Dtype":
             others = ("float32", jnp.bfloat16, "float64")
         elif name.endswith("mask"):

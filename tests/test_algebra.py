@@ -375,3 +375,16 @@ def test_trees_that_differ_are_named_the_right_way_round():
         map_leaves(jnp.add, {"a": 1.0}, {"a": 1.0, "b": 2.0})
     with pytest.raises(gradtx.LeafError, match="the first leaves have a leaf 'b' that the others lack"):
         map_leaves(jnp.add, {"a": 1.0, "b": 2.0}, {"a": 1.0})
+
+
+def test_a_composed_state_says_how_to_read_it():
+    """`opt_state[0].count` is what loops for Optax read; it must not be the method of a tuple."""
+    state = gradtx.adam(0.1).init(jnp.ones(2))
+    for part, name in ((state, "count"), (state[0], "mu")):
+        assert not hasattr(part, name)
+        with pytest.raises(
+            AttributeError, match=rf"this state holds .* and has no '{name}'; gradtx.step_count\(state\)"
+        ):
+            getattr(part, name)
+    named = gradtx.chain(count=gradtx.trace(0.9)).init(jnp.ones(2))
+    assert named.count.trace.shape == (2,)

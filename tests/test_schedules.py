@@ -538,17 +538,41 @@ def test_one_cycle_phases_survive_rounding():
     assert S.linear_onecycle_schedule(10, 1.0, pct_start=0.0)(0) == 1.0
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lib: lib.linear_schedule(1.0, 0.1, 12.5, 2.25),
+        lambda lib: lib.polynomial_schedule(1.0, 0.1, 2, 12.5),
+        lambda lib: lib.cosine_decay_schedule(1.0, 12.5, 0.1),
+        lambda lib: lib.exponential_decay(1.0, 2.5, 0.5, 1.5, staircase=True),
+        lambda lib: lib.piecewise_constant_schedule(1.0, {2.5: 0.5, 7.0: 0.1}),
+        lambda lib: lib.warmup_cosine_decay_schedule(0.0, 1.0, 0.05 * 37, 12.5, 0.1),
+        lambda lib: lib.warmup_exponential_decay_schedule(0.0, 1.0, 2.5, 3.3, 0.5),
+        lambda lib: lib.join_schedules([lambda t: 0.1 * t, lambda t: 1.0 - 0.1 * t], [4.5]),
+    ],
+)
+def test_a_number_of_steps_need_not_be_whole(make):
+    """`warmup_steps=0.05 * total` is what people write."""
+    counts = jnp.arange(20)
+    theirs = jnp.stack([jnp.asarray(make(optax)(count)) for count in counts])
+    np.testing.assert_allclose(make(S)(counts), theirs, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(make(S))(counts), theirs, rtol=2e-6, atol=1e-7)
+    assert S.linear_schedule(1.0, 0.1, 12.0).transition_steps == 12
+
+
 BAD = [
     (
         lambda: S.linear_schedule(1.0, 0.0, -1),
-        "linear_schedule: transition_steps must be an integer, at least 0",
+        "linear_schedule: transition_steps must be a number of steps, at least 0",
     ),
     (lambda: S.polynomial_schedule(1.0, 0.0, 1, 5, -2), "polynomial_schedule: transition_begin"),
     (lambda: S.polynomial_schedule(1.0, 0.0, -1.0, 5), "polynomial_schedule: power must be at least 0"),
-    (lambda: S.cosine_decay_schedule(1.0, 2.5), "cosine_decay_schedule: decay_steps must be an integer"),
     (lambda: S.cosine_decay_schedule(1.0, math.nan), "cosine_decay_schedule: decay_steps"),
     (lambda: S.cosine_decay_schedule(1.0, math.inf), "cosine_decay_schedule: decay_steps"),
-    (lambda: S.exponential_decay(1.0, 0, 0.5), "exponential_decay: transition_steps must be an integer, at least 1"),
+    (
+        lambda: S.exponential_decay(1.0, 0, 0.5),
+        "exponential_decay: transition_steps must be a number of steps, above 0",
+    ),
     (lambda: S.exponential_decay(1.0, 10, 0.0), "exponential_decay: decay_rate must be greater than 0"),
     (lambda: S.piecewise_constant_schedule(1.0, {-1: 0.5}), "piecewise_constant_schedule: boundaries_and_scales"),
     (lambda: S.piecewise_constant_schedule(1.0, {"a": 0.5}), "piecewise_constant_schedule: boundaries_and_scales"),
@@ -562,7 +586,7 @@ BAD = [
     (lambda: S.join_schedules([1.0, 2.0], []), "join_schedules: 2 schedules need one boundary less, got 0"),
     (lambda: S.join_schedules([], []), "join_schedules: 0 schedules"),
     (lambda: S.join_schedules([1.0, 2.0, 3.0], [20, 10]), "join_schedules: boundaries must be in increasing order"),
-    (lambda: S.join_schedules([1.0, 2.0], [-1]), "join_schedules: boundaries must be an integer"),
+    (lambda: S.join_schedules([1.0, 2.0], [-1]), "join_schedules: boundaries must be a number of steps"),
     (lambda: S.onecycle_schedule(10, 1.0, 0.6, three_phase=True), "onecycle_schedule: with three phases pct_start"),
     (lambda: S.onecycle_schedule(10, 1.0, interpolate_type="cos"), "onecycle_schedule: interpolate_type must be 'lin"),
     (lambda: S.onecycle_schedule(0, 1.0), "onecycle_schedule: total_steps must be an integer, at least 1"),

@@ -95,7 +95,6 @@ PARAMS = {"body": jnp.ones((2, 3)), "head": jnp.ones(3)}
         (lambda optax: optax.multi_transform({"a": optax.sgd(0.1), "b": optax.adam(0.1)}, "a"), "'b' gets no leaf"),
         (lambda optax: optax.sgd(-0.1), "learning_rate must be at least 0"),
         (lambda optax: optax.sgd(0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
-        (lambda optax: optax.sgd(optax.cosine_decay_schedule(0.1, decay_steps=2.5)), "must be an integer"),
         (lambda optax: optax.masked(optax.sgd(0.1), {"body": 1, "head": 0}), "a mask holds booleans"),
         (lambda optax: optax.named_chain(("sgd-1", optax.sgd(0.1))), "'sgd-1' cannot name a field"),
     ],

@@ -17,7 +17,9 @@ import numpy as np
 __all__ = [
     "Decay",
     "Dtype",
+    "Duration",
     "Fraction",
+    "Interval",
     "NonNegative",
     "OpenDecay",
     "Period",
@@ -27,9 +29,9 @@ __all__ = [
     "Steps",
     "canonical",
     "kind_of",
+    "number_of_steps",
     "numeric",
     "plain",
-    "whole",
 ]
 
 # float | jax.Array | Schedule: bodies compute with a number in the same words whichever it is.
@@ -43,7 +45,7 @@ class Range:
     label: str  # as a signature shows it
     contains: Callable[[float], bool]
     words: str
-    integer: bool = False  # a count of steps: part of the structure, not a leaf
+    steps: bool = False  # a number of steps: part of the structure, not a leaf
 
     def __repr__(self) -> str:
         return self.label
@@ -56,8 +58,8 @@ class Range:
           ValueError: it is a number outside the range.
         """
         value = plain(value)
-        if self.integer:
-            return whole(owner, name, value, self)
+        if self.steps:
+            return number_of_steps(owner, name, value, self)
         if isinstance(value, (int, float)):  # bool counts as the number it is, as in NumPy
             value = float(value)
             if not self.contains(value):
@@ -77,8 +79,11 @@ Positive = Annotated[Scalar, Range("Positive", lambda x: x > 0, "greater than 0"
 Decay = Annotated[Scalar, Range("Decay", lambda x: 0 <= x < 1, "in [0, 1)")]
 OpenDecay = Annotated[Scalar, Range("OpenDecay", lambda x: 0 < x < 1, "in (0, 1)")]
 Fraction = Annotated[Scalar, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
-Steps = Annotated[int, Range("Steps", lambda x: x >= 0, "an integer, at least 0", integer=True)]
-Period = Annotated[int, Range("Period", lambda x: x >= 1, "an integer, at least 1", integer=True)]
+Steps = Annotated[int, Range("Steps", lambda x: x >= 0 and x % 1 == 0, "an integer, at least 0", steps=True)]
+Period = Annotated[int, Range("Period", lambda x: x >= 1 and x % 1 == 0, "an integer, at least 1", steps=True)]
+# Of a schedule, where 0.05·total need not be whole.
+Duration = Annotated[float, Range("Duration", lambda x: 0 <= x < math.inf, "a number of steps, at least 0", steps=True)]
+Interval = Annotated[float, Range("Interval", lambda x: 0 < x < math.inf, "a number of steps, above 0", steps=True)]
 
 
 class _DtypeKind:
@@ -128,12 +133,12 @@ def plain(x: Any) -> Any:
 _STEPS: Range = get_args(Steps)[1]
 
 
-def whole(owner: str, name: str, value: Any, kind: Range = _STEPS) -> int:
-    """A number of steps, given as an int or a whole float; raises a ValueError for anything else."""
+def number_of_steps(owner: str, name: str, value: Any, kind: Range = _STEPS) -> Any:
+    """A number of steps, an int if it is whole; raises a ValueError for what is not of the kind."""
     value = plain(value)
-    if not isinstance(value, (int, float)) or not kind.contains(value) or value == math.inf or value != int(value):
+    if not isinstance(value, (int, float)) or not kind.contains(value):
         raise ValueError(f"{owner}: {name} must be {kind.words}, got {value!r}")
-    return int(value)
+    return int(value) if value % 1 == 0 else value
 
 
 def canonical(x: Any) -> Any:

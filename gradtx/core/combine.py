@@ -57,7 +57,17 @@ def _state_type(names: tuple[str, ...]) -> type:
     state_type = make("CompositionState", names)
     state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))
     state_type.__doc__ = f"States of {', '.join(names)}."
+    state_type.__getattr__ = _no_attribute
+    if "count" not in names:  # a tuple's method, which a loop written for another library would take for its counter
+        state_type.count = property(lambda self: _no_attribute(self, "count"))
     return state_type
+
+
+def _no_attribute(state: Any, name: str) -> Any:
+    raise AttributeError(
+        f"this state holds {', '.join(state._fields)} and has no {name!r}; gradtx.step_count(state) counts the steps, "
+        f"gradtx.tree.get(state, 'momentum') finds a statistic by its name"
+    )
 
 
 def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import NonNegative, Period, Positive, Real, Steps
+from gradtx.core.arguments import Duration, Interval, NonNegative, Positive, Real
 from gradtx.core.schedule import schedule
 from gradtx.schedules.shapes import (
     between,
@@ -54,7 +54,7 @@ def constant_schedule(value: Real) -> Any:
 
 @schedule
 def polynomial_schedule(
-    init_value: Real, end_value: Real, power: NonNegative, transition_steps: Steps, transition_begin: Steps = 0
+    init_value: Real, end_value: Real, power: NonNegative, transition_steps: Duration, transition_begin: Duration = 0
 ) -> Any:
     """From one value to another along a power of the time left: η_T + (η₀ − η_T)·(1 − t/T)^p, η_T after T.
 
@@ -72,7 +72,9 @@ def polynomial_schedule(
 
 
 @schedule
-def linear_schedule(init_value: Real, end_value: Real, transition_steps: Steps, transition_begin: Steps = 0) -> Any:
+def linear_schedule(
+    init_value: Real, end_value: Real, transition_steps: Duration, transition_begin: Duration = 0
+) -> Any:
     """A straight line from one value to another: η₀ + (η_T − η₀)·t/T, η_T after T. See `polynomial_schedule`.
 
     >>> import gradtx
@@ -83,7 +85,9 @@ def linear_schedule(init_value: Real, end_value: Real, transition_steps: Steps, 
 
 
 @schedule
-def cosine_decay_schedule(init_value: Real, decay_steps: Steps, alpha: Real = 0.0, exponent: NonNegative = 1.0) -> Any:
+def cosine_decay_schedule(
+    init_value: Real, decay_steps: Duration, alpha: Real = 0.0, exponent: NonNegative = 1.0
+) -> Any:
     """Half a period of a cosine: η₀·(α + (1 − α)·(½(1 + cos(πt/T)))^p), α·η₀ after T.
 
     Args:
@@ -105,16 +109,16 @@ def cosine_decay_schedule(init_value: Real, decay_steps: Steps, alpha: Real = 0.
 @schedule
 def exponential_decay(
     init_value: Real,
-    transition_steps: Period,
+    transition_steps: Interval,
     decay_rate: Positive,
-    transition_begin: Steps = 0,
+    transition_begin: Duration = 0,
     staircase: bool = False,
     end_value: Real | None = None,
 ) -> Any:
     """Multiplied by a rate over every T steps: η₀·rate^(t/T).
 
     Args:
-      transition_steps: T, at least 1.
+      transition_steps: T, above 0.
       decay_rate: rate; above 1 the value grows.
       transition_begin: steps at η₀ before t starts.
       staircase: only whole multiples of T count: η₀·rate^⌊t/T⌋.

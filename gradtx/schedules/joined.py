@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import NonNegative, Period, Positive, Real, Steps, whole
+from gradtx.core.arguments import Duration, Interval, NonNegative, Positive, Real, number_of_steps
 from gradtx.core.schedule import as_schedule, schedule
 from gradtx.schedules.decays import (
     constant_schedule,
@@ -15,7 +15,7 @@ from gradtx.schedules.decays import (
     exponential_decay,
     polynomial_schedule,
 )
-from gradtx.schedules.shapes import between, increasing, int32, remaining
+from gradtx.schedules.shapes import DURATION, between, increasing, int32, remaining
 
 __all__ = [
     "join_schedules",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 @schedule
-def join_schedules(schedules: Sequence[Any], boundaries: Sequence[int]) -> Any:
+def join_schedules(schedules: Sequence[Any], boundaries: Sequence[float]) -> Any:
     """One schedule after another: sᵢ(t − bᵢ) from boundary bᵢ to the next. Each counts from 0.
 
     A schedule is asked only for counts of its own stretch: what it does elsewhere cannot disturb.
@@ -62,7 +62,7 @@ def join_schedules(schedules: Sequence[Any], boundaries: Sequence[int]) -> Any:
 
 
 @schedule
-def warmup(schedule: Any, warmup_steps: Steps, init_value: Real = 0.0, peak_value: Real | None = None) -> Any:
+def warmup(schedule: Any, warmup_steps: Duration, init_value: Real = 0.0, peak_value: Real | None = None) -> Any:
     """A straight rise in front of any schedule: η₀ + (s(0) − η₀)·t/W for t < W, then s(t − W).
 
     Args:
@@ -86,7 +86,7 @@ def warmup(schedule: Any, warmup_steps: Steps, init_value: Real = 0.0, peak_valu
 
 
 @schedule
-def warmup_constant_schedule(init_value: Real, peak_value: Real, warmup_steps: Steps) -> Any:
+def warmup_constant_schedule(init_value: Real, peak_value: Real, warmup_steps: Duration) -> Any:
     """A straight rise, then constant: η₀ + (η − η₀)·t/W, η after W (with W = 0, too, where Optax stays at η₀).
 
     >>> import gradtx
@@ -100,8 +100,8 @@ def warmup_constant_schedule(init_value: Real, peak_value: Real, warmup_steps: S
 def warmup_cosine_decay_schedule(
     init_value: Real,
     peak_value: Real,
-    warmup_steps: Steps,
-    decay_steps: Steps,
+    warmup_steps: Duration,
+    decay_steps: Duration,
     end_value: Real = 0.0,
     exponent: NonNegative = 1.0,
 ) -> Any:
@@ -129,10 +129,10 @@ def warmup_cosine_decay_schedule(
 def warmup_exponential_decay_schedule(
     init_value: Real,
     peak_value: Real,
-    warmup_steps: Steps,
-    transition_steps: Period,
+    warmup_steps: Duration,
+    transition_steps: Interval,
     decay_rate: Positive,
-    transition_begin: Steps = 0,
+    transition_begin: Duration = 0,
     staircase: bool = False,
     end_value: Real | None = None,
 ) -> Any:
@@ -150,9 +150,9 @@ def warmup_exponential_decay_schedule(
 def warmup_stable_decay_schedule(
     init_value: Real,
     peak_value: Real,
-    warmup_steps: Steps,
-    stable_steps: Steps,
-    decay_steps: Steps,
+    warmup_steps: Duration,
+    stable_steps: Duration,
+    decay_steps: Duration,
     end_value: Real = 0.0,
     power: NonNegative = 1.0,
 ) -> Any:
@@ -190,5 +190,7 @@ def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Any]]) -> Any:
     """
     if not isinstance(cosine_kwargs, (list, tuple)) or not all("decay_steps" in cycle for cycle in cosine_kwargs):
         raise ValueError("sgdr_schedule: cosine_kwargs must be a list of dictionaries with 'decay_steps' in each")
-    lengths = [whole("sgdr_schedule", "decay_steps", cycle["decay_steps"]) for cycle in cosine_kwargs]
+    lengths = [
+        number_of_steps("sgdr_schedule", "decay_steps", cycle["decay_steps"], DURATION) for cycle in cosine_kwargs
+    ]
     return join_schedules([warmup_cosine_decay_schedule(**c) for c in cosine_kwargs], list(accumulate(lengths))[:-1])

@@ -6,13 +6,15 @@ keeps its last value after its end, and a stretch may have length 0.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.arguments import whole
+from gradtx.core.arguments import Duration, number_of_steps
+
+DURATION = get_args(Duration)[1]
 
 
 def between(start: Any, end: Any, weight: Any) -> Any:
@@ -45,7 +47,7 @@ def interpolate(count: jax.Array, interpolate_type: str, init_value: Any, pairs:
     return value
 
 
-def scaled_at(init_value: Any, pairs: list[tuple[int, Any]]) -> Callable[[jax.Array], jax.Array]:
+def scaled_at(init_value: Any, pairs: list[tuple[float, Any]]) -> Callable[[jax.Array], jax.Array]:
     """η₀·∏ {scale : boundary ≤ t}."""
 
     def factors(count: jax.Array) -> list[jax.Array]:
@@ -59,7 +61,7 @@ def spread(value: Any, count: jax.Array) -> jax.Array:
     return value + jnp.zeros(jnp.shape(count))
 
 
-def elapsed(count: jax.Array, begin: int = 0) -> jax.Array:
+def elapsed(count: jax.Array, begin: float = 0) -> jax.Array:
     """Steps since `begin`, 0 before it."""
     return jnp.maximum(count, int32(begin)) - int32(begin)
 
@@ -83,9 +85,9 @@ def int32(steps: Any) -> Any:
 # Checks of what is static. A body runs at a schedule's first use, and its other numbers may be traced then.
 
 
-def increasing(owner: str, name: str, steps: Sequence[Any]) -> list[int]:
+def increasing(owner: str, name: str, steps: Sequence[Any]) -> list[float]:
     """Numbers of steps in order, or a ValueError."""
-    numbers = [whole(owner, name, step) for step in steps]
+    numbers = [number_of_steps(owner, name, step, DURATION) for step in steps]
     if numbers != sorted(numbers):
         raise ValueError(f"{owner}: {name} must be in increasing order, got {numbers}")
     return numbers
@@ -97,10 +99,11 @@ def check_easing(owner: str, interpolate_type: str) -> None:
         raise ValueError(f"{owner}: interpolate_type must be 'linear' or 'cosine', got {interpolate_type!r}")
 
 
-def sorted_pairs(owner: str, boundaries_and_scales: dict[Any, Any] | None) -> list[tuple[int, Any]]:
+def sorted_pairs(owner: str, boundaries_and_scales: dict[Any, Any] | None) -> list[tuple[float, Any]]:
     """Boundaries in order, each with its scale, or a ValueError."""
     name = "boundaries_and_scales"
-    pairs = [(whole(owner, name, boundary), scale) for boundary, scale in (boundaries_and_scales or {}).items()]
+    given = (boundaries_and_scales or {}).items()
+    pairs = [(number_of_steps(owner, name, boundary, DURATION), scale) for boundary, scale in given]
     for _, scale in pairs:
         if isinstance(scale, (int, float)) and not scale >= 0:
             raise ValueError(f"{owner}: the scales of {name} must be at least 0, got {scale!r}")
