@@ -22,6 +22,7 @@ from gradtx.averaging import (
 from gradtx.clipping import (
     adaptive_grad_clip,
     clip,
+    clip_by_block_norm,
     clip_by_block_rms,
     clip_by_bounds,
     clip_by_global_norm,
@@ -112,14 +113,19 @@ from gradtx.formulas.differences import (
     scale_by_adan,
     scale_by_optimistic_gradient,
 )
-from gradtx.formulas.distance import dog, dowg, mechanize, scale_by_dog, scale_by_dowg
+from gradtx.formulas.distance import (
+    dog,
+    dowg,
+    mechanize,
+    scale_by_distance_over_gradients,
+    scale_by_dog,
+    scale_by_dowg,
+)
 from gradtx.formulas.dual_averaging import madgrad, scale_by_madgrad
 from gradtx.formulas.layerwise import (
     divide_by_average_norm,
     fromage,
-    growth_schedule,
     novograd,
-    scale_by_distance_over_gradients,
     scale_by_novograd,
 )
 from gradtx.formulas.noisy import noisy_sgd
@@ -150,7 +156,7 @@ from gradtx.formulas.two_averages import (
     scale_by_simplified_ademamix,
     simplified_ademamix,
 )
-from gradtx.formulas.variance_reduced import clip_by_block_norm, extrapolate, mars
+from gradtx.formulas.variance_reduced import extrapolate, mars
 from gradtx.formulas.variants import (
     adamax,
     adamaxw,
@@ -401,7 +407,6 @@ __all__ = [
     "get_hyperparam",
     "global_norm",
     "grokfast",
-    "growth_schedule",
     "hinge_loss",
     "huber_loss",
     "hutchinson_estimator_diag_hessian",

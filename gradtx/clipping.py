@@ -25,6 +25,7 @@ from gradtx.core.tree import (
 __all__ = [
     "adaptive_grad_clip",
     "clip",
+    "clip_by_block_norm",
     "clip_by_block_rms",
     "clip_by_bounds",
     "clip_by_global_norm",
@@ -91,6 +92,21 @@ def clip_by_global_norm(max_norm: NonNegative) -> Any:
         return map_leaves(lambda u: factor * u, updates), state
 
     return None, update
+
+
+@transformation
+def clip_by_block_norm(max_norm: Positive) -> Any:
+    """Shorten each leaf to a norm of at most c: u·min(1, c/‖u‖).
+
+    Args:
+      max_norm: c, in units of the updates.
+
+    Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
+    """
+    return None, lambda updates, state, params=None: (
+        map_leaves(lambda u: _at_most(max_norm, norm(u)) * u, updates),
+        state,
+    )
 
 
 @transformation

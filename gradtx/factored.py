@@ -18,6 +18,7 @@ from gradtx.core.tree import (
     is_none,
     least,
     map_leaves,
+    map_some,
     no_wider,
     present,
     real_like,
@@ -25,7 +26,7 @@ from gradtx.core.tree import (
     zeros_like,
 )
 
-__all__ = ["covering_sum", "map_some", "scale_by_factored_rms"]
+__all__ = ["covering_sum", "scale_by_factored_rms"]
 
 Tree = Any
 
@@ -178,15 +179,3 @@ def _others(axis: int, ndim: int) -> tuple[int, ...]:
 
 def _without(p: Any, axis: int) -> Any:
     return jax.eval_shape(lambda x: jnp.sum(x, axis), p)
-
-
-def map_some(f: Any, *trees: Tree) -> Tree:
-    """Map over leaves of different shapes; None where any of them is None."""
-
-    def apply(*xs: Any) -> Any:
-        if not all(map(present, xs)):
-            return None
-        wide = list(map(as_float32, xs))
-        return no_wider(f(*wide), wide)
-
-    return jax.tree.map(apply, *trees, is_leaf=is_none)

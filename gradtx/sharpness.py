@@ -10,7 +10,8 @@ from gradtx.averaging import eval_params
 from gradtx.core.arguments import Period
 from gradtx.core.combine import apply_updates, chain, scale
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import cast_like, global_norm, is_none, map_leaves
+from gradtx.core.tree import cast_like, is_none, map_leaves
+from gradtx.processing import normalize_by_update_norm
 
 __all__ = ["SAMState", "normalize", "sam"]
 
@@ -26,13 +27,7 @@ def normalize() -> Any:
     >>> tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))[0].tolist()
     [0.6..., -0.8...]
     """
-
-    def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Tree, Any]:
-        norm = global_norm(updates)
-        factor = jnp.where(norm == 0, 0, 1 / jnp.where(norm == 0, 1, norm))
-        return map_leaves(lambda u: factor * u, updates), state
-
-    return None, update
+    return normalize_by_update_norm(eps=0.0)
 
 
 class SAMState(NamedTuple):

@@ -166,7 +166,6 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
     "difference": [()],
     "divide_by_average_norm": [()],
     "flatten": [(gradtx.adam(COSINE),)],
-    "growth_schedule": [(0.1,), (COSINE,)],
     "keep_params_nonnegative": [()],
     "noisy_sgd": [RATE, {"learning_rate": LINE, "key": 5}],
     "normalize_by_update_norm": [(), (-2.0, 0.0)],

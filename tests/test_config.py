@@ -296,7 +296,7 @@ SGD = {"name": "sgd", "arguments": {"learning_rate": 0.1}}
             "decay_steps is below warmup_steps by 3",
         ),
         (config_of("linear_schedule", init_value=0, end_value=1, transition_steps=10**5000), "linear_schedule: "),
-        (config_of("arithmetic", left=1, sign="**", right=2), "arithmetic: "),
+        (config_of("arithmetic", left=1, sign="//", right=2), "arithmetic: "),
         (config_of("freeze", mask={"$map": []}), r"freeze.mask: no form is named '\$map'; there are \$array, \$dict"),
         (config_of("freeze", mask={"$re": "("}), "freeze.mask: missing ., unterminated subpattern"),
         (config_of("freeze", mask={"$re": "a{99999999999}"}), "freeze.mask: the repetition number is too large"),

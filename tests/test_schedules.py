@@ -107,6 +107,7 @@ OWN = [
     S.join_schedules([S.linear_schedule(0.0, 1.0, 20), 0.5, S.cosine_decay_schedule(1.0, 50)], [20, 90]),
     0.5 * S.cosine_decay_schedule(1.0, 100) + 0.1,
     S.linear_schedule(1.0, 0.0, 100) / S.constant_schedule(4.0),
+    (1.0 + S.linear_schedule(1.0, 0.0, 100) ** 2) ** 0.5,
     S.cosine_decay_schedule(S.linear_schedule(1.0, 0.5, 100), 150),
 ]
 LAST = dict(SHARED)  # of each name the last, with the most arguments

@@ -19,7 +19,7 @@ from gradtx.core.value import Value, show
 __all__ = ["Schedule", "arithmetic", "as_schedule", "schedule"]
 
 P = ParamSpec("P")
-_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
 
 
 class Schedule(Value):
@@ -60,6 +60,9 @@ class Schedule(Value):
 
     def __rtruediv__(self, other: Any) -> "Schedule":
         return _combine(other, "/", self)
+
+    def __pow__(self, other: Any) -> "Schedule":
+        return _combine(self, "**", other)
 
     def __neg__(self) -> "Schedule":
         return arithmetic(-1.0, "*", self)
@@ -107,7 +110,7 @@ def _combine(left: Any, sign: str, right: Any) -> Schedule:
 
 @schedule
 def arithmetic(left: Any, sign: str, right: Any) -> Callable[[jax.Array], Any]:
-    """What `left + right`, `-`, `*` and `/` make of schedules and numbers."""
+    """What `left + right`, `-`, `*`, `/` and `**` make of schedules and numbers."""
 
     def at(x: Any, count: jax.Array) -> Any:
         return x(count) if isinstance(x, Schedule) else x

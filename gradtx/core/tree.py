@@ -28,6 +28,7 @@ __all__ = [
     "key_name",
     "least",
     "map_leaves",
+    "map_some",
     "map_with_path",
     "no_wider",
     "norm",
@@ -142,6 +143,18 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
             )
         results.append(result)
     return structure.unflatten(results)
+
+
+def map_some(f: Callable[..., Any], *trees: Tree) -> Tree:
+    """`map_leaves` over leaves of different shapes, such as a number for each leaf; the structures have to agree."""
+
+    def apply(*xs: Any) -> Any:
+        if not all(map(present, xs)):
+            return None
+        wide = list(map(as_float32, xs))
+        return no_wider(f(*wide), wide)
+
+    return jax.tree.map(apply, *trees, is_leaf=is_none)
 
 
 def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:

@@ -14,6 +14,7 @@ from gradtx.core.combine import add, chain, scale
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import abs_squared, bounded, map_leaves, real_like, sqrt, zeros_like
 from gradtx.formulas.adam import scale_by_adam
+from gradtx.formulas.delayed import after_first_step
 from gradtx.scaling import proximal_weight_decay, scale_by_learning_rate
 from gradtx.statistics import momentum_of
 
@@ -34,28 +35,24 @@ class DifferenceState(NamedTuple):
     """The updates of the step before."""
 
     last: Tree  # like the parameters
-    started: jax.Array  # bool, whether there is a step before
 
 
 @transformation
 def difference() -> Any:
-    """How the updates have changed since the step before: u − u₋₁; 0 at the first step. State: one slot per parameter.
+    """How the updates have changed since the step before: u − u₋₁, u₋₁ = 0 at first. State: one slot per parameter.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.difference()
-    >>> _, state = tx.update(jnp.array(5.0), tx.init(jnp.array(0.0)))
-    >>> tx.update(jnp.array(7.0), state)[0].item()
-    2.0
+    >>> first, state = tx.update(jnp.array(5.0), tx.init(jnp.array(0.0)))
+    >>> first.item(), tx.update(jnp.array(7.0), state)[0].item()
+    (5.0, 2.0)
     """
 
-    def init(params: Tree) -> DifferenceState:
-        return DifferenceState(zeros_like(params), jnp.zeros((), bool))
-
     def update(updates: Tree, state: DifferenceState, params: Tree = None) -> tuple[Tree, DifferenceState]:
-        change = map_leaves(lambda u, last: jnp.where(state.started, u - last, 0), updates, state.last)
-        return change, DifferenceState(map_leaves(lambda u: u, updates), jnp.ones((), bool))
+        change = map_leaves(lambda u, last: u - last, updates, state.last)
+        return change, DifferenceState(map_leaves(lambda u: u, updates))
 
-    return init, update
+    return lambda params: DifferenceState(zeros_like(params)), update
 
 
 # Optimistic gradients
@@ -63,7 +60,8 @@ def difference() -> Any:
 
 @transformation
 def scale_by_optimistic_gradient(alpha: Real = 1.0, beta: Real = 1.0) -> Any:
-    """Go on in the direction in which the gradient changes: α·g + β·(g − g₋₁). See `optimistic_gradient_descent`.
+    """Go on in the direction in which the gradient changes: α·g + β·(g − g₋₁), at first α·g. See
+    `optimistic_gradient_descent`.
 
     Args:
       alpha: α.
@@ -73,7 +71,7 @@ def scale_by_optimistic_gradient(alpha: Real = 1.0, beta: Real = 1.0) -> Any:
 
     Source: Mokhtari et al. 2020, https://arxiv.org/abs/1901.08511
     """
-    return add(scale(alpha), chain(difference(), scale(beta)))
+    return add(scale(alpha), chain(difference(), scale(after_first_step(beta))))
 
 
 @transformation
@@ -178,7 +176,7 @@ def optimistic_adam(
         return optimistic_adam_v2(learning_rate, **adam)
     return chain(
         scale_by_adam(**adam),
-        add(scale_by_learning_rate(learning_rate), chain(difference(), scale(optimism), scale(-1.0))),
+        add(scale_by_learning_rate(learning_rate), chain(difference(), scale(-1.0 * after_first_step(optimism)))),
     )
 
 
@@ -218,8 +216,7 @@ def scale_by_adan(
         return AdanState(zeros, zeros, zeros_like(real_like(params)), zeros, *unseen)
 
     def update(updates: Tree, state: AdanState, params: Tree = None) -> tuple[Tree, AdanState]:
-        started = state.momentum_weight > 0
-        ahead = 1 - b2
+        ahead, started = 1 - b2, state.momentum_weight > 0
 
         def change(g: jax.Array, last: jax.Array) -> jax.Array:
             return jnp.where(started, g - last, 0)
@@ -230,25 +227,17 @@ def scale_by_adan(
         def next_n(n: jax.Array, g: jax.Array, last: jax.Array) -> jax.Array:
             return b3 * n + (1 - b3) * abs_squared(g + ahead * change(g, last))
 
-        def next_last(g: jax.Array, v: jax.Array, n: jax.Array) -> jax.Array:
-            # It is g, as n is never negative. That the old gradient may be overwritten once v and n are there has to be
-            # said to XLA, which would copy it first.
-            return jnp.where((n < 0) & (v.real < 0), 0, g)
-
         m = momentum_of(b1, state.momentum, updates)
         v = map_leaves(next_v, state.change, updates, state.last)
         n = map_leaves(next_n, state.second_moment, updates, state.last)
-        weights = [
-            b * w + (1 - b)
-            for b, w in (
-                (b1, state.momentum_weight),
-                (b2, state.change_weight),
-                (b3, state.second_moment_weight),
-            )
-        ]
+        seen = ((b1, state.momentum_weight), (b2, state.change_weight), (b3, state.second_moment_weight))
+        weights = [b * w + (1 - b) for b, w in seen]
         of_m, of_v, of_n = 1 / weights[0], ahead / weights[1], 1 / weights[2]
         u = map_leaves(lambda m, v, n: (of_m * m + of_v * v) / (sqrt(of_n * n + eps_root) + eps), m, v, n)
-        return u, AdanState(m, v, n, map_leaves(next_last, updates, v, n), *weights)
+        # It is g, as n is never negative: it tells XLA, which would copy the old gradients first, that they may be
+        # overwritten once v and n are there.
+        last = map_leaves(lambda g, v, n: jnp.where((n < 0) & (v.real < 0), 0, g), updates, v, n)
+        return u, AdanState(m, v, n, last, *weights)
 
     return init, update
 

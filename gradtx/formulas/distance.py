@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import NonNegative, Period, canonical
+from gradtx.core.arguments import Dtype, NonNegative, Period, Real, canonical
 from gradtx.core.combine import chain
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, cast_like, global_norm, map_leaves, norm
+from gradtx.core.tree import bounded, cast_like, global_norm, map_leaves, map_some, norm, zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "initial_copy",
     "mechanize",
     "ratio",
+    "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",
 ]
@@ -66,8 +67,8 @@ class DistanceState(NamedTuple):
     """Where it started, how far it has been, and the gradients that it has seen."""
 
     initial_params: Tree  # like the parameters, in float32 or wider
-    max_distance: jax.Array  # 0-d, the largest ‖θ − θ₀‖, or what it is taken for at first
-    gradient_norm: jax.Array  # 0-d, the root of the (weighted) sum of all ‖g‖²
+    max_distance: Tree  # 0-d (or for each leaf), the largest ‖θ − θ₀‖, or what it is taken for at first
+    gradient_norm: Tree  # 0-d (or for each leaf), the root of the (weighted) sum of all ‖g‖²
 
 
 @transformation
@@ -131,6 +132,52 @@ def dog(
     [-0.3..., -0.4...]
     """
     return chain(*_decay(weight_decay, mask), scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def scale_by_distance_over_gradients(
+    reps_rel: NonNegative = 1e-6,
+    eps: NonNegative = 1e-8,
+    param_dtype: Dtype = jnp.float32,
+    global_scale: Real = 1.0,
+) -> Any:
+    """`scale_by_dog` leaf by leaf (L-DoG): s·r/√(Σ‖g‖² + ε)·g, with r the largest ‖θ − θ₀‖ so far, at first
+    α·(1 + ‖θ₀‖).
+
+    Args:
+      reps_rel: α; 1e-4 with batch normalisation.
+      eps: ε.
+      param_dtype: dtype of the copy of θ₀.
+      global_scale: s, of either sign.
+
+    State: one slot per parameter, two numbers for each leaf. Needs the parameters, in `init` too.
+
+    Source: Ivgi et al. 2023, https://arxiv.org/abs/2302.12022
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_distance_over_gradients(reps_rel=0.1, global_scale=-1.0)
+    >>> x = jnp.array([3.0, 4.0])
+    >>> tx.update(2 * x, tx.init(x), x)[0].round(3).tolist()
+    [-0.36..., -0.48...]
+    """
+
+    def init(params: Tree) -> DistanceState:
+        start = cast_like(initial_copy(params), zeros_like(params, param_dtype))
+        reach = map_some(lambda p: reps_rel * (1 + norm(p)), params)
+        return DistanceState(start, reach, jax.tree.map(jnp.zeros_like, reach))
+
+    def update(updates: Tree, state: DistanceState, params: Tree) -> tuple[Tree, DistanceState]:
+        def scaled(u: jax.Array, r: jax.Array, n: jax.Array) -> jax.Array:
+            return global_scale * ratio(r, jnp.hypot(n, jnp.sqrt(eps))) * u
+
+        def reached(r: jax.Array, start: jax.Array, p: jax.Array) -> jax.Array:
+            return jnp.maximum(r, norm(start - p))
+
+        reach = map_some(reached, state.max_distance, state.initial_params, params)
+        seen = map_some(lambda n, u: jnp.hypot(n, norm(u)), state.gradient_norm, updates)
+        return map_some(scaled, updates, reach, seen), DistanceState(state.initial_params, reach, seen)
+
+    return init, update
 
 
 @transformation

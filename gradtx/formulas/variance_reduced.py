@@ -1,26 +1,16 @@
 """MARS: Adam of gradients that are corrected by how they have changed since the step before."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from gradtx.core.arguments import Decay, NonNegative, Positive
-from gradtx.core.combine import chain
+from gradtx.clipping import clip_by_block_norm
+from gradtx.core.arguments import Decay, NonNegative
+from gradtx.core.combine import add, chain, identity, scale
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import least, map_leaves, norm, zeros_like
 from gradtx.formulas.adam import scale_by_adam
+from gradtx.formulas.differences import difference
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
-__all__ = ["clip_by_block_norm", "extrapolate", "mars"]
-
-Tree = Any
-
-
-class ExtrapolateState(NamedTuple):
-    """The updates of the step before."""
-
-    last: Tree  # like the parameters
+__all__ = ["extrapolate", "mars"]
 
 
 @transformation
@@ -32,29 +22,7 @@ def extrapolate(strength: NonNegative) -> Any:
 
     State: one slot per parameter.
     """
-
-    def update(updates: Tree, state: ExtrapolateState, params: Tree = None) -> tuple[Tree, ExtrapolateState]:
-        ahead = map_leaves(lambda u, last: u + strength * (u - last), updates, state.last)
-        return ahead, ExtrapolateState(map_leaves(lambda u, last: u, updates, state.last))
-
-    return lambda params: ExtrapolateState(zeros_like(params)), update
-
-
-@transformation
-def clip_by_block_norm(max_norm: Positive) -> Any:
-    """Shorten each leaf to a norm of at most c: u·min(1, c/‖u‖).
-
-    Args:
-      max_norm: c, in units of the updates.
-
-    Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
-    """
-
-    def shorten(u: jax.Array) -> jax.Array:
-        size = norm(u)
-        return (max_norm / jnp.maximum(size, max_norm + least(size.dtype))) * u
-
-    return None, lambda updates, state, params=None: (map_leaves(shorten, updates), state)
+    return add(identity(), chain(difference(), scale(strength)))
 
 
 @transformation
