@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import map_leaves, zeros_like
+from gradtx.core.tree import map_leaves, ratio, zeros_like
 from gradtx.formulas.delayed import after_first_step
-from gradtx.formulas.distance import dot, ratio
+from gradtx.formulas.distance import dot
 from gradtx.statistics import inverse_rms, momentum_of
 
 __all__ = ["momentum_model", "momo", "momo_adam"]

@@ -17,7 +17,7 @@ import numpy as np
 from gradtx.core.arguments import NonNegative, Real, numeric
 from gradtx.core.hyperparameters import increment
 from gradtx.core.transformation import Transformation, initialize, maps_to_real, run, transformation
-from gradtx.core.tree import as_float32, global_norm, is_none, least, map_leaves, present
+from gradtx.core.tree import as_float32, global_norm, is_none, map_leaves, present, ratio
 
 __all__ = [
     "Key",
@@ -130,7 +130,7 @@ def normalize_by_update_norm(scale_factor: Real = 1.0, eps: NonNegative = 1e-6) 
 
     def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Tree, Any]:
         size = global_norm(updates)
-        factor = scale_factor / (size + jnp.maximum(eps, least(size.dtype)))
+        factor = scale_factor * ratio(1, size + eps)
         return map_leaves(lambda u: factor * u, updates), state
 
     return None, update

@@ -152,6 +152,14 @@ def test_polyak_moves_where_gradients_are_small_and_survives_where_they_are_not(
     assert stuck[0] == 0
 
 
+def test_a_loss_below_its_minimum_sends_polyak_up_by_a_bounded_step():
+    g = jnp.array([1e-20, 0.0])  # Optax's step, (f − f*)/‖g‖², would be −1e34
+    for variant, expected in (("sps", 2e-20), ("sps+", 0.0)):
+        tx = gradtx.polyak_sgd(max_learning_rate=2.0, f_min=1e-6, variant=variant)
+        updates, _ = tx.update(g, tx.init(g), value=0.0)
+        np.testing.assert_allclose(updates[0], expected, rtol=1e-6)
+
+
 def test_polyak_needs_the_loss_and_a_variant():
     tx = gradtx.polyak_sgd()
     with pytest.raises(TypeError, match="scale_by_polyak needs the extra argument 'value'"):
@@ -161,6 +169,17 @@ def test_polyak_needs_the_loss_and_a_variant():
 
 
 # Other laws
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [gradtx.polyak_sgd(), gradtx.scale_by_distance_over_gradients(), gradtx.normalize_by_update_norm(eps=0.0)],
+    ids=lambda tx: tx.name,
+)
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+def test_derivatives_at_a_zero_gradient_are_finite(tx, mode):
+    x = jnp.ones(3)
+    assert_finite(mode(lambda g: tx.update(g, tx.init(x), x, value=1.0)[0])(jnp.zeros(3)))
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e30])

@@ -34,6 +34,7 @@ __all__ = [
     "norm",
     "path_string",
     "present",
+    "ratio",
     "real_like",
     "rms",
     "sqrt",
@@ -320,6 +321,11 @@ def abs_squared(x: jax.Array) -> jax.Array:
 def sqrt(x: jax.Array) -> jax.Array:
     """√x with a finite derivative at 0, for gradients through an update: the least number is added."""
     return jnp.sqrt(x + least(x.dtype))
+
+
+def ratio(a: Any, b: jax.Array) -> jax.Array:
+    """a / b; 0 where b is 0, with finite derivatives there."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def norm(x: jax.Array) -> jax.Array:

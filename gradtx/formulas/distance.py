@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Dtype, NonNegative, Period, Real, canonical
 from gradtx.core.combine import chain
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, cast_like, global_norm, map_leaves, map_some, norm, zeros_like
+from gradtx.core.tree import bounded, cast_like, global_norm, map_leaves, map_some, norm, ratio, zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "dowg",
     "initial_copy",
     "mechanize",
-    "ratio",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",
@@ -38,11 +37,6 @@ def dot(a: Tree, b: Tree) -> jax.Array:
     """Σ Re(ā·b) over all leaves, |a| bounded where its square would overflow."""
     products = map_leaves(lambda x, y: jnp.real(jnp.conj(bounded(x)) * y), a, b)
     return sum(map(jnp.sum, jax.tree.leaves(products)), start=jnp.zeros(()))
-
-
-def ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a / b of two sums; 0 where b is 0, with finite derivatives there."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def hypot(*sizes: Any) -> jax.Array:
@@ -168,13 +162,13 @@ def scale_by_distance_over_gradients(
 
     def update(updates: Tree, state: DistanceState, params: Tree) -> tuple[Tree, DistanceState]:
         def scaled(u: jax.Array, r: jax.Array, n: jax.Array) -> jax.Array:
-            return global_scale * ratio(r, jnp.hypot(n, jnp.sqrt(eps))) * u
+            return global_scale * ratio(r, hypot(n, jnp.sqrt(eps))) * u
 
         def reached(r: jax.Array, start: jax.Array, p: jax.Array) -> jax.Array:
             return jnp.maximum(r, norm(start - p))
 
         reach = map_some(reached, state.max_distance, state.initial_params, params)
-        seen = map_some(lambda n, u: jnp.hypot(n, norm(u)), state.gradient_norm, updates)
+        seen = map_some(lambda n, u: hypot(n, norm(u)), state.gradient_norm, updates)
         return map_some(scaled, updates, reach, seen), DistanceState(state.initial_params, reach, seen)
 
     return init, update

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, NonNegative, Positive, canonical, kind_of
 from gradtx.core.combine import chain
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, real_like, sqrt, zeros_like
-from gradtx.formulas.distance import dot, initial_copy, ratio
+from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, ratio, real_like, sqrt, zeros_like
+from gradtx.formulas.distance import dot, initial_copy
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = ["cocob", "dadapt_adamw", "prodigy", "scale_by_cocob"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.combine import chain
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import global_norm, map_leaves
+from gradtx.core.tree import global_norm, map_leaves, ratio
 from gradtx.scaling import scale_by_learning_rate
 
 __all__ = ["polyak_sgd", "scale_by_polyak"]
@@ -28,7 +28,8 @@ def scale_by_polyak(
       f_min: f*, the smallest loss that there can be; 0 for a model that fits all of the data.
       max_learning_rate: γ.
       eps: ε.
-      variant: "sps", or "sps+" for steps of 0 where the loss is below f*, which "sps" takes up the gradient.
+      variant: "sps", or "sps+" for steps of 0 where the loss is below f*, which "sps" takes up the gradient (by γ at
+        most; in Optax without a bound).
 
     Raises:
       ValueError: another variant.
@@ -44,9 +45,9 @@ def scale_by_polyak(
         gap = jnp.asarray(value, float) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = global_norm(updates)
-        # ‖g‖² + ε in two factors, as the square may overflow, or be 0.
-        some = jnp.where(size == 0, 1, size)
-        step = jnp.where(size == 0, 0, jnp.minimum(gap / (some + eps / some) / some, max_learning_rate))
+        # (f − f*)/(‖g‖² + ε) in factors, as the square may overflow, or be 0.
+        step = ratio(ratio(gap, size + ratio(eps, size)), size)
+        step = jnp.clip(step, -max_learning_rate, max_learning_rate)
         return map_leaves(lambda u: step * u, updates), state
 
     return None, update
