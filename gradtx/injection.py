@@ -98,6 +98,10 @@ def _injected(inner: Transformation, *names: str) -> Any:
     def update(
         updates: Tree, state: InjectHyperparamsState, params: Tree = None, **extra_args: Any
     ) -> tuple[Tree, InjectHyperparamsState]:
+        unknown = sorted(state.hyperparams.keys() - items.keys())
+        if unknown:  # assigned to, as Optax has it: state.hyperparams["learning_rate"] = …
+            known = ", ".join(items)
+            raise LookupError(f"inject_hyperparams: no hyperparameter {unknown[0]!r} was injected; there are {known}")
         values = {key: jnp.asarray(value, float) for key, value in state.hyperparams.items()}
         values |= scheduled(state.count)
         updates, inner_state = run(at(values), updates, state.inner_state, params, extra_args)

@@ -140,7 +140,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any 
     0.3132...
     """
     logits = _float("logits", logits)
-    labels = jnp.asarray(labels, logits.dtype)
+    labels = _fitting("labels", labels, logits)
     log_p = logits - logsumexp(logits, axis=axis, where=where, keepdims=True)
     return jnp.sum(_weighted(labels, -log_p), axis=axis, where=where)
 
@@ -201,7 +201,7 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> jax.Array:
     [0.693..., 100.0]
     """
     logits = _float("logits", logits)
-    labels = jnp.asarray(labels, logits.dtype)
+    labels = _fitting("labels", labels, logits)
     return jax.nn.softplus(logits) - labels * logits
 
 
@@ -220,7 +220,7 @@ def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: Any = None, gamma: An
     [0.173..., 5.87...e-06]
     """
     logits = _float("logits", logits)
-    labels = jnp.asarray(labels, logits.dtype)
+    labels = _fitting("labels", labels, logits)
     wrong = jnp.logaddexp(  # log(1 − p), p = y σ(z) + (1 − y) σ(−z), without the subtraction
         jnp.where(labels > 0, jnp.log(labels), -jnp.inf) + jax.nn.log_sigmoid(-logits),
         jnp.where(labels < 1, jnp.log1p(-labels), -jnp.inf) + jax.nn.log_sigmoid(logits),
@@ -260,7 +260,8 @@ def hinge_loss(predictor_outputs: Any, targets: Any) -> jax.Array:
     >>> hinge_loss(jnp.array([2.0, 0.5, -1.0]), 1).tolist()
     [0.0, 0.5, 2.0]
     """
-    return jnp.maximum(0.0, 1.0 - as_float32(predictor_outputs) * targets)
+    x = _float("predictor_outputs", predictor_outputs)
+    return jnp.maximum(0.0, 1.0 - x * _fitting("targets", targets, x))
 
 
 def kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: Any = None) -> jax.Array:
@@ -299,4 +300,17 @@ def _weighted(weights: jax.Array, costs: jax.Array) -> jax.Array:
 
 def _errors(predictions: Any, targets: Any) -> jax.Array:
     predictions = _float("predictions", predictions)
-    return predictions if targets is None else predictions - as_float32(targets)
+    return predictions if targets is None else predictions - _fitting("targets", targets, predictions)
+
+
+def _fitting(name: str, x: Any, like: jax.Array) -> jax.Array:
+    """What stands beside predictions. It may be broadcast to their shape; (n,) beside (n, 1) would make n² losses."""
+    x = jnp.asarray(x, jnp.promote_types(like.dtype, jnp.result_type(x)))
+    try:
+        fits = jnp.broadcast_shapes(x.shape, like.shape) == like.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        hint = "; for classes see softmax_cross_entropy_with_integer_labels" if x.shape == like.shape[:-1] else ""
+        raise ValueError(f"{name} of shape {x.shape} do not fit predictions of shape {like.shape}{hint}")
+    return x

@@ -259,3 +259,11 @@ def test_a_plain_compiled_loop():
     state = gradtx.set_hyperparams(state, learning_rate=0.5)
     w, state, _ = step(w, state, x)
     np.testing.assert_allclose(w, x, rtol=1e-6)
+
+
+def test_a_misspelt_assignment_is_an_error():
+    tx = gradtx.inject_hyperparams(gradtx.adam)(learning_rate=0.1)
+    state = tx.init(jnp.ones(2))
+    state.hyperparams["lr"] = jnp.asarray(0.5)
+    with pytest.raises(LookupError, match="no hyperparameter 'lr' was injected; there are learning_rate, b1"):
+        tx.update(jnp.ones(2), state)

@@ -100,3 +100,20 @@ def test_wrong_types_are_named():
     with pytest.raises(TypeError, match="logits: floats are needed, not int32"):
         gradtx.softmax_cross_entropy(jnp.ones((2, 3), int), jnp.ones((2, 3)))
     assert np.isnan(gradtx.softmax_cross_entropy_with_integer_labels(jnp.ones(3), jnp.array(3)))
+
+
+@pytest.mark.parametrize("name", ["squared_error", "l2_loss", "huber_loss", "log_cosh", "hinge_loss"])
+def test_targets_of_another_shape_are_an_error(name):
+    """(n,) beside (n, 1) would be n² losses."""
+    loss = getattr(gradtx, name)
+    for targets in (jnp.ones(8), jnp.ones((8, 2)), jnp.ones((1, 8, 1))):
+        with pytest.raises(ValueError, match=r"targets of shape .* do not fit predictions of shape \(8, 1\)"):
+            loss(jnp.ones((8, 1)), targets)
+    assert loss(jnp.ones((8, 3)), jnp.ones(3)).shape == loss(jnp.ones((8, 3)), 1.0).shape == (8, 3)
+
+
+def test_classes_where_distributions_are_expected_are_an_error():
+    with pytest.raises(ValueError, match=r"labels of shape \(8,\) .* see softmax_cross_entropy_with_integer_labels"):
+        gradtx.softmax_cross_entropy(jnp.ones((8, 5)), jnp.zeros(8, int))
+    with pytest.raises(ValueError, match=r"labels of shape \(8,\) do not fit"):
+        gradtx.sigmoid_binary_cross_entropy(jnp.ones((8, 1)), jnp.zeros(8, int))

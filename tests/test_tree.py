@@ -396,3 +396,11 @@ def test_masked_parts_of_a_state_are_mapped():
     by_tree = gradtx.masked(gradtx.trace(0.9), {"w": True, "b": False})
     with pytest.raises(ValueError, match=r"cannot be laid out without the parameters; .* predicate"):
         T.map_params(by_tree, lambda x: x, by_tree.init(params))
+
+
+def test_a_statistic_is_found_inside_a_stage_of_its_name():
+    params = {"w": jnp.ones(2)}
+    assert T.get(gradtx.sgd(0.1, momentum=0.9).init(params), "trace").keys() == {"w"}
+    assert T.get(gradtx.ema(0.9).init(params), "ema").keys() == {"w"}
+    with pytest.raises(KeyError, match="several values are called 'trace'"):
+        T.get(gradtx.chain(gradtx.trace(0.9), gradtx.trace(0.5)).init(params), "trace")

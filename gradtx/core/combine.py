@@ -57,6 +57,9 @@ def _state_type(names: tuple[str, ...]) -> type:
     state_type = make("CompositionState", names)
     state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))
     state_type.__doc__ = f"States of {', '.join(names)}."
+    state_type.__getitem__ = lambda self, key: (
+        getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+    )
     state_type.__getattr__ = _no_attribute
     if "count" not in names:  # a tuple's method, which a loop written for another library would take for its counter
         state_type.count = property(lambda self: _no_attribute(self, "count"))

@@ -38,7 +38,7 @@ P = ParamSpec("P")
 Tree = Any
 
 # Extra arguments that training loops pass to every optimizer, whether it uses them or not.
-WELL_KNOWN = frozenset({"value", "grad", "value_fn", "key"})
+WELL_KNOWN = frozenset({"value", "grad", "value_fn", "grad_fn", "obj_fn", "key"})
 
 
 class GradientTransformation(Value):
@@ -76,7 +76,7 @@ class GradientTransformation(Value):
           state: from `init` or the previous `update`.
           params: the current parameters, for transformations that read them (weight decay, trust ratios, …).
           **extra_args: by name, for transformations that declare them (`value` for a plateau schedule, …).
-            `value`, `grad`, `value_fn` and `key` are always accepted.
+            `value`, `grad`, `value_fn`, `grad_fn`, `obj_fn` and `key` are always accepted.
 
         Raises:
           LeafError: updates and params do not match.

@@ -87,6 +87,9 @@ def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | No
     0.1...
     """
     found = get_all_with_path(tree, key, filtering)
+    inner = [path for path, _ in found]
+    # A stage that is called as the statistic in it (`trace`) is not what is meant.
+    found = [(path, node) for path, node in found if not any(p[: len(path)] == path != p for p in inner)]
     if len(found) > 1:
         paths = ", ".join(jax.tree_util.keystr(path) or "the tree itself" for path, _ in found)
         raise KeyError(f"several values are called {key!r}: {paths}; choose with filtering")
