@@ -63,6 +63,7 @@ from gradtx.core.hyperparameters import (
     set_hyperparams,
     step_count,
 )
+from gradtx.core.norms import global_norm
 from gradtx.core.schedule import Schedule, as_schedule, schedule
 from gradtx.core.select import freeze, masked, multi_transform, partition
 from gradtx.core.transformation import (
@@ -71,7 +72,7 @@ from gradtx.core.transformation import (
     Transformation,
     transformation,
 )
-from gradtx.core.tree import LeafError, global_norm
+from gradtx.core.tree import LeafError
 from gradtx.factored import covering_sum, scale_by_factored_rms
 from gradtx.foreign import from_optax_state, from_torch_state
 from gradtx.formulas.adam import (

@@ -19,9 +19,10 @@ from gradtx.core.arguments import Dtype, Period, number_of_steps
 from gradtx.core.constructor import constructor_of
 from gradtx.core.hyperparameters import increment
 from gradtx.core.names import find
+from gradtx.core.norms import global_norm
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.transformation import GradientTransformation, Transformation, initialize, run, transformation
-from gradtx.core.tree import cast_like, global_norm, is_none, map_leaves, present, zeros_like
+from gradtx.core.tree import cast_like, is_none, map_leaves, present, zeros_like
 
 __all__ = [
     "ApplyEvery",

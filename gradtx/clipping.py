@@ -8,19 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import NonNegative, Positive, Real
+from gradtx.core.norms import global_norm, norm, norms, rms_of_leaves
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import (
-    LeafError,
-    as_float32,
-    global_norm,
-    is_none,
-    least,
-    map_leaves,
-    map_with_path,
-    norm,
-    present,
-    rms,
-)
+from gradtx.core.tree import LeafError, as_float32, is_none, least, map_leaves, map_some, map_with_path, present
 
 __all__ = [
     "adaptive_grad_clip",
@@ -37,7 +27,7 @@ __all__ = [
 Tree = Any
 
 
-@transformation
+@transformation(elementwise=True)
 def clip_by_bounds(lower: Real | None = None, upper: Real | None = None) -> Any:
     """Keep every element between two bounds: min(max(u, lower), upper).
 
@@ -48,7 +38,7 @@ def clip_by_bounds(lower: Real | None = None, upper: Real | None = None) -> Any:
     return None, lambda updates, state, params=None: (map_leaves(lambda u: jnp.clip(u, lower, upper), updates), state)
 
 
-@transformation
+@transformation(elementwise=True)
 def clip(max_delta: NonNegative) -> Any:
     """Keep every element in [−max_delta, max_delta].
 
@@ -104,7 +94,7 @@ def clip_by_block_norm(max_norm: Positive) -> Any:
     Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
     """
     return None, lambda updates, state, params=None: (
-        map_leaves(lambda u: _at_most(max_norm, norm(u)) * u, updates),
+        map_some(lambda u, size: _at_most(max_norm, size) * u, updates, norms(updates)),
         state,
     )
 
@@ -119,7 +109,7 @@ def clip_by_block_rms(threshold: Positive) -> Any:
     Source: Shazeer & Stern 2018, section 6, https://arxiv.org/abs/1804.04235
     """
     return None, lambda updates, state, params=None: (
-        map_leaves(lambda u: _at_most(threshold, rms(u)) * u, updates),
+        map_some(lambda u, size: _at_most(threshold, size) * u, updates, rms_of_leaves(updates)),
         state,
     )
 

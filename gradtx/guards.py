@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Positive, Steps
 from gradtx.core.hyperparameters import increment
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import Transformation, initialize, maps_to_real, run, transformation
-from gradtx.core.tree import global_norm, map_leaves, present
+from gradtx.core.tree import map_leaves, present
 
 __all__ = ["ApplyIfFiniteState", "SkipSpikesState", "apply_if_finite", "skip_spikes"]
 

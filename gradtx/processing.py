@@ -16,8 +16,9 @@ import numpy as np
 
 from gradtx.core.arguments import NonNegative, Real, numeric
 from gradtx.core.hyperparameters import increment
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import Transformation, initialize, maps_to_real, run, transformation
-from gradtx.core.tree import as_float32, global_norm, is_none, map_leaves, present, ratio
+from gradtx.core.tree import as_float32, is_none, map_leaves, present, ratio
 
 __all__ = [
     "Key",

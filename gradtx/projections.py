@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, kind_of
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import LeafError, as_float32, global_norm, is_none, map_leaves, present
+from gradtx.core.tree import LeafError, as_float32, is_none, map_leaves, present
 
 __all__ = [
     "project_params",

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Period
 from gradtx.core.hyperparameters import increment
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import global_norm, is_none, least, map_leaves, zeros_like
+from gradtx.core.tree import is_none, least, map_leaves, zeros_like
 from gradtx.linesearch.objective import dot, scalar_dtype
 
 __all__ = ["scale_by_lbfgs"]

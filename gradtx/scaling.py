@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
 from gradtx.core.combine import chain, scale
+from gradtx.core.norms import in_both, norms, rms_of_leaves
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import map_leaves, norm, rms
+from gradtx.core.tree import map_leaves, map_some
 
 __all__ = [
     "add_cautious_weight_decay",
@@ -40,7 +41,7 @@ __all__ = [
 Tree = Any
 
 
-@transformation(record=("learning_rate",))
+@transformation(elementwise=True, record=("learning_rate",))
 def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Any:
     """The step down the gradient: −η·u. Its state records η, constant or scheduled, and counts the steps.
 
@@ -67,7 +68,7 @@ def scale_by_schedule(step_size_fn: Real) -> Any:
     return scale(step_size_fn)
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_sign() -> Any:
     """The sign of each element: −1, 0 or 1 (for complex updates u/|u|).
 
@@ -76,7 +77,7 @@ def scale_by_sign() -> Any:
     return None, lambda updates, state, params=None: (map_leaves(jnp.sign, updates), state)
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
     """A sign that is soft around 0: tanh(β·u) (for complex updates tanh(β·|u|)·u/|u|).
 
@@ -98,7 +99,7 @@ def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
 # Weights
 
 
-@transformation
+@transformation(elementwise=True)
 def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> Any:
     """Add λ·θ to the updates.
 
@@ -250,13 +251,17 @@ def scale_by_trust_ratio(
     Source: You et al. 2017, https://arxiv.org/abs/1708.03888
     """
 
-    def trust(u: jax.Array, p: jax.Array) -> jax.Array:
-        ours, theirs = jnp.maximum(norm(u), min_norm), jnp.maximum(norm(p), min_norm)
-        usable = (ours > 0) & (theirs > 0)
-        ratio = jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
-        return ratio * u
+    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        updates, params = in_both(updates, params)
 
-    return None, lambda updates, state, params: (map_leaves(trust, updates, params), state)
+        def trust(u: jax.Array, size: jax.Array, other: jax.Array) -> jax.Array:
+            ours, theirs = jnp.maximum(size, min_norm), jnp.maximum(other, min_norm)
+            usable = (ours > 0) & (theirs > 0)
+            return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1) * u
+
+        return map_some(trust, updates, *norms((updates, params))), state
+
+    return None, update
 
 
 @transformation
@@ -270,10 +275,12 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3) -> Any:
 
     Source: You et al. 2017, https://arxiv.org/abs/1708.03888
     """
-    return None, lambda updates, state, params: (
-        map_leaves(lambda u, p: jnp.maximum(norm(p), min_scale) * u, updates, params),
-        state,
-    )
+
+    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        updates, params = in_both(updates, params)
+        return map_some(lambda u, size: jnp.maximum(size, min_scale) * u, updates, norms(params)), state
+
+    return None, update
 
 
 @transformation
@@ -287,10 +294,12 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
 
     Source: Shazeer & Stern 2018, section 8, https://arxiv.org/abs/1804.04235
     """
-    return None, lambda updates, state, params: (
-        map_leaves(lambda u, p: jnp.maximum(rms(p), min_scale) * u, updates, params),
-        state,
-    )
+
+    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        updates, params = in_both(updates, params)
+        return map_some(lambda u, size: jnp.maximum(size, min_scale) * u, updates, rms_of_leaves(params)), state
+
+    return None, update
 
 
 # On the loss

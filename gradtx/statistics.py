@@ -47,7 +47,7 @@ class EmaState(NamedTuple):
     ema: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def ema(decay: Decay, debias: bool = True, accumulator_dtype: Dtype | None = None, *, initial_value: Real = 0.0) -> Any:
     """The exponential moving average of the updates: a ← β·a + (1−β)·u.
 
@@ -82,7 +82,7 @@ class MomentumState(NamedTuple):
     momentum: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """Momentum as Adam has it, an average of the gradients: m ← β·m + (1−β)·g.
 
@@ -121,7 +121,7 @@ class TraceState(NamedTuple):
     trace: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """The heavy ball: b ← μ·b + g, a decaying sum of the gradients.
 
@@ -154,7 +154,7 @@ class BiasCorrectionState(NamedTuple):
     weight: jax.Array  # 0-d: the average, with the same decay, of ones
 
 
-@transformation
+@transformation(elementwise=True)
 def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0.0) -> Any:
     """Divide an average that started from zero by the weight it has seen: u / (1−βᵗ).
 
@@ -183,7 +183,7 @@ def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0
 # What is averaged, and sums and maxima
 
 
-@transformation
+@transformation(elementwise=True)
 def saturate() -> Any:
     """u, with |u| bounded where its square would overflow (2e16 in float32), as `square` bounds it.
 
@@ -193,13 +193,13 @@ def saturate() -> Any:
     return None, lambda updates, state, params=None: (map_leaves(bounded, updates), state)
 
 
-@transformation(real=True)
+@transformation(real=True, elementwise=True)
 def square() -> Any:
     """|u|², real for complex updates. Finite for finite u: see `saturate`."""
     return None, lambda updates, state, params=None: (map_leaves(abs_squared, updates), state)
 
 
-@transformation(real=True)
+@transformation(real=True, elementwise=True)
 def absolute() -> Any:
     """|u|, real for complex updates."""
     return None, lambda updates, state, params=None: (map_leaves(jnp.abs, updates), state)
@@ -211,7 +211,7 @@ class RunningSumState(NamedTuple):
     sum: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def running_sum(initial_value: Real = 0.0) -> Any:
     """The sum of all updates so far: s ← s + u.
 
@@ -237,13 +237,13 @@ class MaximumState(NamedTuple):
     maximum: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def running_max() -> Any:
     """The largest update so far, element by element: x ← max(x, u), from 0. State: one slot per parameter."""
     return _maximum(jnp.maximum)
 
 
-@transformation
+@transformation(elementwise=True)
 def decaying_max(decay: Decay, eps: NonNegative = 0.0) -> Any:
     """A maximum that forgets: x ← max(β·x, u + ε), from 0. State: one slot per parameter.
 
@@ -270,7 +270,7 @@ def _maximum(larger: Any) -> Any:
 # From a statistic to a rate
 
 
-@transformation
+@transformation(elementwise=True)
 def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
     """1 / (√(u + ε_root) + ε), finite at 0 even without any ε.
 
@@ -281,12 +281,12 @@ def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
       eps_root: ε_root, inside the root (Adagrad and RMSprop as in Optax and TensorFlow).
     """
     return None, lambda updates, state, params=None: (
-        map_leaves(lambda u: 1 / (sqrt(u + eps_root) + eps), updates),
+        map_leaves(lambda u: 1 / (sqrt(u, eps_root) + eps), updates),
         state,
     )
 
 
-@transformation
+@transformation(elementwise=True)
 def reciprocal(eps: NonNegative = 0.0) -> Any:
     """1 / (u + ε) of non-negative updates; finite at 0 even without ε.
 
@@ -295,7 +295,7 @@ def reciprocal(eps: NonNegative = 0.0) -> Any:
     """
 
     def invert(u: jax.Array) -> jax.Array:
-        return 1 / (u + eps + least(u.dtype))
+        return 1 / (u + (eps + least(u.dtype)))
 
     return None, lambda updates, state, params=None: (map_leaves(invert, updates), state)
 

@@ -18,6 +18,7 @@ from gradtx.core.arguments import Decay, Dtype, Period
 from gradtx.core.combine import identity
 from gradtx.core.hyperparameters import increment
 from gradtx.core.names import find, shortest_names
+from gradtx.core.norms import global_norm
 from gradtx.core.select import arity, select
 from gradtx.core.transformation import (
     Transformation,
@@ -27,7 +28,7 @@ from gradtx.core.transformation import (
     run,
     transformation,
 )
-from gradtx.core.tree import cast_like, global_norm, is_none, key_name, present
+from gradtx.core.tree import cast_like, is_none, key_name, present
 from gradtx.statistics import ema
 
 __all__ = ["MEASURES", "MonitorState", "measure_with_ema", "metrics", "monitor", "snapshot"]

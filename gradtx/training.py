@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.combine import apply_updates
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import GradientTransformation, is_transformation
-from gradtx.core.tree import LeafError, check_arrays, global_norm, map_with_path
+from gradtx.core.tree import LeafError, check_arrays, map_with_path
 
 __all__ = ["EarlyStopping", "EarlyStoppingState", "History", "Minimum", "Step", "make_step", "minimize"]
 

@@ -23,6 +23,7 @@ from gradtx.core.names import checked_name, part_names
 from gradtx.core.transformation import (
     GradientTransformation,
     Transformation,
+    has,
     initialize,
     maps_to_real,
     run,
@@ -92,11 +93,19 @@ def _check_state(owner: str, state: Any, expected: type) -> None:
 # In sequence
 
 
+def _parts(tx: GradientTransformation) -> tuple[Any, ...]:
+    return (*tx.arguments["transformations"], *tx.arguments["named"].values())
+
+
 def _any_real(tx: GradientTransformation) -> bool:
-    return any(map(maps_to_real, (*tx.arguments["transformations"], *tx.arguments["named"].values())))
+    return any(map(maps_to_real, _parts(tx)))
 
 
-@transformation(real=_any_real)
+def _all_elementwise(tx: GradientTransformation) -> bool:
+    return all(has(part, "elementwise") for part in _parts(tx))
+
+
+@transformation(real=_any_real, elementwise=_all_elementwise)
 def chain(*transformations: Transformation, **named: Transformation) -> Any:
     """Apply transformations one after another: the updates that leave one enter the next.
 
@@ -170,10 +179,10 @@ def _side_by_side(owner: str, parts: dict[str, Any], combine: Callable[..., Any]
 
 
 def _all_real(tx: GradientTransformation) -> bool:
-    return all(map(maps_to_real, (*tx.arguments["transformations"], *tx.arguments["named"].values())))
+    return all(map(maps_to_real, _parts(tx)))
 
 
-@transformation(real=_all_real)
+@transformation(real=_all_real, elementwise=_all_elementwise)
 def product(*transformations: Transformation, **named: Transformation) -> Any:
     """Multiply, leaf by leaf, what several transformations make of the same updates.
 
@@ -191,7 +200,7 @@ def product(*transformations: Transformation, **named: Transformation) -> Any:
     return _side_by_side("product", _named(transformations, named), operator.mul)
 
 
-@transformation(real=_all_real)
+@transformation(real=_all_real, elementwise=_all_elementwise)
 def add(*transformations: Transformation, **named: Transformation) -> Any:
     """Add, leaf by leaf, what several transformations make of the same updates.
 
@@ -231,19 +240,19 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Any:
     return None, update
 
 
-@transformation
+@transformation(elementwise=True)
 def identity() -> Any:
     """Pass the updates on unchanged: the unit of `chain`."""
     return None, lambda updates, state, params=None: (updates, state)
 
 
-@transformation
+@transformation(elementwise=True)
 def set_to_zero() -> Any:
     """Make every update exactly zero, NaN and infinite ones too."""
     return None, lambda updates, state, params=None: (map_leaves(jnp.zeros_like, updates), state)
 
 
-@transformation
+@transformation(elementwise=True)
 def scale(step_size: Real) -> Any:
     """Multiply the updates by a number: s·u.
 

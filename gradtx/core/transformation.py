@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.constructor import constructor_of, is_constructor
+from gradtx.core.elementwise import leaf_by_leaf
 from gradtx.core.hyperparameters import EmptyState, Functions, with_hyperparams
 from gradtx.core.names import name_of
 from gradtx.core.schedule import Schedule, as_schedule
@@ -27,6 +28,7 @@ __all__ = [
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Transformation",
+    "has",
     "initialize",
     "is_transformation",
     "maps_to_real",
@@ -167,11 +169,21 @@ def transformation(body: Callable[P, Any], /) -> Callable[P, GradientTransformat
 
 @overload
 def transformation(
-    *, real: bool | Callable[[GradientTransformation], bool] = False, record: tuple[str, ...] = ()
+    *,
+    real: bool | Callable[[GradientTransformation], bool] = False,
+    elementwise: bool | Callable[[GradientTransformation], bool] = False,
+    record: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Any]], Callable[P, GradientTransformation]]: ...
 
 
-def transformation(body: Callable[P, Any] | None = None, /, *, real: Any = False, record: tuple[str, ...] = ()) -> Any:
+def transformation(
+    body: Callable[P, Any] | None = None,
+    /,
+    *,
+    real: Any = False,
+    elementwise: Any = False,
+    record: tuple[str, ...] = (),
+) -> Any:
     """Decorate a constructor whose body returns `(init, update)` or another transformation.
 
     Args:
@@ -181,6 +193,8 @@ def transformation(body: Callable[P, Any] | None = None, /, *, real: Any = False
         arguments that it uses as keyword-only parameters.
       real: the outgoing updates are real for complex parameters too (|g|, |g|²), so what follows keeps real state;
         True, or for a combinator a function of the transformation.
+      elementwise: each element of the updates is treated by itself, with shared numbers that do not depend on the
+        updates; true of most. It is then traced once for all leaves of a shape. For a combinator as `real`.
       record: hyperparameters whose value in use is kept in the state even if it is constant.
 
     >>> import gradtx, jax
@@ -196,7 +210,9 @@ def transformation(body: Callable[P, Any] | None = None, /, *, real: Any = False
     """
 
     def decorate(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-        return constructor_of(GradientTransformation, body, as_schedule=as_schedule, real=real, record=record)
+        return constructor_of(
+            GradientTransformation, body, as_schedule=as_schedule, real=real, elementwise=elementwise, record=record
+        )
 
     return decorate if body is None else decorate(body)
 
@@ -316,18 +332,30 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
     if "*" not in declared.names:
         extra_args = {key: extra_args[key] for key in declared.names if key in extra_args}
     with _owner(tx):
+        if own and not tx.extra_args and has(tx, "elementwise"):
+            try:
+                done = leaf_by_leaf(update, updates, state, params)
+            except Exception:  # below, with all leaves at once, an error can say which leaf
+                done = None
+            if done is not None:
+                return done
         updates, new_state = update(updates, state, params, **extra_args)
         return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
 
 
-def maps_to_real(tx: Any) -> bool:
-    """Whether the updates that leave this transformation are real whatever comes in."""
+def has(tx: Any, property: str) -> bool:
+    """Whether a transformation is what its constructor declares it to be: `real`, `elementwise`."""
     if not isinstance(tx, GradientTransformation):
         return False
     if tx.formula is not tx:
-        return maps_to_real(tx.formula)
-    flag = tx.constructor.real  # type: ignore[attr-defined]
+        return has(tx.formula, property)
+    flag = getattr(tx.constructor, property)
     return flag(tx) if callable(flag) else flag
+
+
+def maps_to_real(tx: Any) -> bool:
+    """Whether the updates that leave this transformation are real whatever comes in."""
+    return has(tx, "real")
 
 
 class _owner:

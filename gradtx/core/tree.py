@@ -23,7 +23,6 @@ __all__ = [
     "check_arrays",
     "check_match",
     "full_like",
-    "global_norm",
     "is_none",
     "key_name",
     "least",
@@ -31,12 +30,10 @@ __all__ = [
     "map_some",
     "map_with_path",
     "no_wider",
-    "norm",
     "path_string",
     "present",
     "ratio",
     "real_like",
-    "rms",
     "sqrt",
     "unshared",
     "zeros_like",
@@ -305,7 +302,7 @@ def bounded(x: jax.Array) -> jax.Array:
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
     low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
-    return jax.lax.select(jnp.abs(x) < jnp.inf, jax.lax.clamp(low, x, high), x)
+    return jax.lax.select(jax.lax.is_finite(x), jax.lax.clamp(low, x, high), x)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
@@ -318,61 +315,11 @@ def abs_squared(x: jax.Array) -> jax.Array:
     return jnp.minimum(squared, _limit(x.dtype) ** 2)
 
 
-def sqrt(x: jax.Array) -> jax.Array:
-    """√x with a finite derivative at 0, for gradients through an update: the least number is added."""
-    return jnp.sqrt(x + least(x.dtype))
+def sqrt(x: jax.Array, eps: Any = 0.0) -> jax.Array:
+    """√(x + ε) with a finite derivative at 0, for gradients through an update: the least number is added."""
+    return jnp.sqrt(x + (eps + least(x.dtype)))
 
 
 def ratio(a: Any, b: jax.Array) -> jax.Array:
     """a / b; 0 where b is 0, with finite derivatives there."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
-
-
-def norm(x: jax.Array) -> jax.Array:
-    """The 2-norm of one array, in float32 or wider.
-
-    Divides by the largest entry before squaring: entries at 1e30 (or float16 entries whose norm no float16 can hold)
-    have a finite norm, and the derivative at 0 is 0, not NaN.
-    """
-    x = as_float32(x)
-    if jnp.iscomplexobj(x):
-        x = jnp.abs(x)
-    if not np.size(x):
-        return jnp.zeros((), x.dtype)
-    # Not max|x|: XLA would write the |x| of two readers to memory. The reciprocal must not be denormal; nor may its
-    # square be infinite, as XLA may square it by itself.
-    low, high = 1 / _limit(x.dtype), float(jnp.finfo(x.dtype).max) / 16
-    largest = jax.lax.stop_gradient(jnp.clip(jnp.maximum(jnp.max(x), -jnp.min(x)), low, high))
-    total = jnp.sum(jnp.square(x * (1 / largest)))
-    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
-
-
-def rms(x: jax.Array) -> jax.Array:
-    """√mean|x|² of one array; 0 for an empty one."""
-    return norm(x) / max(np.size(x), 1) ** 0.5
-
-
-def global_norm(updates: Tree) -> jax.Array:
-    """√Σ|x|² over all leaves of a tree, in float32 or wider; as safe as `norm`.
-
-    The leaves are read once. Only where the sum of squares is too large or too small to be right (entries at 1e30, or
-    below 1e-19) they are read again, scaled by a power of two.
-    """
-    wide = [as_float32(x) for x in jax.tree.leaves(updates) if present(x)]
-    leaves = [jnp.abs(x) if jnp.iscomplexobj(x) else x for x in wide]
-    if not leaves:
-        return jnp.zeros(())
-
-    def total(scale: Any) -> jax.Array:
-        return jnp.sum(jnp.stack([jnp.sum(jnp.square(scale * x)) for x in leaves]))
-
-    # XLA may square a scale by itself: its square, too, must be neither infinite nor denormal.
-    limits = min((jnp.finfo(x.dtype) for x in leaves), key=lambda info: info.bits)
-    large = 2.0 ** (limits.maxexp // 2 - 1)
-    once = total(1)
-    scale = jnp.where(once == jnp.inf, 1 / large, jnp.where(once < float(limits.tiny) ** 0.625, large, 1))
-    if isinstance(scale, jax.core.Tracer):
-        squared = jax.lax.cond(scale == 1, lambda: once, lambda: total(scale))
-    else:  # outside of `jit` a branch would be compiled anew for every call
-        squared = once if scale == 1 else total(scale)
-    return jnp.where(squared == 0, 0, jnp.sqrt(jnp.where(squared == 0, 1, squared)) / scale)

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Dtype, NonNegative, Period, Real, canonical
 from gradtx.core.combine import chain
+from gradtx.core.norms import global_norm, norm
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, cast_like, global_norm, map_leaves, map_some, norm, ratio, zeros_like
+from gradtx.core.tree import bounded, cast_like, map_leaves, map_some, ratio, zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [

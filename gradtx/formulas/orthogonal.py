@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Steps
 from gradtx.core.combine import chain
+from gradtx.core.norms import norm
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import is_none, least, map_leaves, norm
+from gradtx.core.tree import is_none, least, map_leaves
 from gradtx.formulas.adam import adamw, direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 

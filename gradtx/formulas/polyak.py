@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.combine import chain
+from gradtx.core.norms import global_norm
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import global_norm, map_leaves, ratio
+from gradtx.core.tree import map_leaves, ratio
 from gradtx.scaling import scale_by_learning_rate
 
 __all__ = ["polyak_sgd", "scale_by_polyak"]

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Positive
 from gradtx.core.combine import chain, product, scale
+from gradtx.core.norms import rms
 from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, map_leaves, rms, zeros_like
+from gradtx.core.tree import bounded, map_leaves, zeros_like
 from gradtx.formulas.adam import direction, scale_by_adam
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import (

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.tree import LeafError, as_float32, global_norm, is_none, map_with_path
+from gradtx.core.norms import global_norm
+from gradtx.core.tree import LeafError, as_float32, is_none, map_with_path
 
 __all__ = [
     "add",

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.hyperparameters import increment
-from gradtx.core.tree import abs_squared, as_float32, least, no_wider, rms
+from gradtx.core.norms import rms
+from gradtx.core.tree import abs_squared, as_float32, least, no_wider
 from gradtx.tree.arithmetic import leafwise
 
 __all__ = [

@@ -1,0 +1,117 @@
+"""Norms that neither overflow nor divide by zero: of one array, of each leaf of a tree, of all leaves together.
+
+Of many leaves the squares are added in one pass. Only where a sum is too large or too small to be right (entries at
+1e30, or below 1e-19) the leaves are read again, with the care that `norm` takes of one.
+"""
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx.core.tree import as_float32, is_none, map_leaves, map_some, present
+
+__all__ = ["global_norm", "in_both", "norm", "norms", "rms", "rms_of_leaves"]
+
+Tree = Any
+
+# How many small things to put together at once: XLA takes time in the square of the number of operands.
+GROUP, SMALL = 32, 2**14
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """The 2-norm of one array, in float32 or wider, with the derivative 0, not NaN, at 0.
+
+    Divides by the largest entry before squaring: three passes, but no branch, which a GPU would have to wait for. Of
+    many leaves take `norms`, with one branch for all.
+    """
+    x = as_float32(x)
+    if jnp.iscomplexobj(x):
+        x = jnp.abs(x)
+    if not np.size(x):
+        return jnp.zeros((), x.dtype)
+    # Not max|x|: XLA would write the |x| of two readers to memory. The reciprocal must not be denormal; nor may its
+    # square be infinite, as XLA may square it by itself.
+    low, high = 2 * float(jnp.finfo(x.dtype).tiny) ** 0.5, float(jnp.finfo(x.dtype).max) / 16
+    largest = jax.lax.stop_gradient(jnp.clip(jnp.maximum(jnp.max(x), -jnp.min(x)), low, high))
+    total = jnp.sum(jnp.square(x * (1 / largest)))
+    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """√mean|x|² of one array; 0 for an empty one."""
+    return norm(x) / max(np.size(x), 1) ** 0.5
+
+
+def norms(tree: Tree) -> Tree:
+    """The 2-norm of each leaf, in float32 or wider; None where the leaf is."""
+    leaves = _magnitudes(tree)
+    sums = _vectors([jnp.sum(jnp.square(x)) for x in leaves])
+    found = _if_right(sums, lambda: [_root(x) for x in sums], lambda: _vectors(_each(leaves))) if leaves else []
+    lengths = itertools.chain.from_iterable(map(jnp.unstack, found))
+    return jax.tree.map(lambda x: next(lengths) if present(x) else None, tree, is_leaf=is_none)
+
+
+def rms_of_leaves(tree: Tree) -> Tree:
+    """√mean|x|² of each leaf; 0 for an empty leaf."""
+    return map_some(lambda length, x: length / max(np.size(x), 1) ** 0.5, norms(tree), tree)
+
+
+def global_norm(updates: Tree) -> jax.Array:
+    """√Σ|x|² over all leaves of a tree, in float32 or wider."""
+    leaves = _magnitudes(updates)
+    if not leaves:
+        return jnp.zeros(())
+    total = jnp.sum(jnp.concatenate(_vectors([jnp.sum(jnp.square(x)) for x in leaves])))
+    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_each(leaves)))))
+
+
+def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
+    """The updates and the parameters where both are present; the others None."""
+    return map_leaves(lambda u, p: u, updates, params), map_leaves(lambda u, p: p, updates, params)
+
+
+def _magnitudes(tree: Tree) -> list[jax.Array]:
+    wide = [as_float32(x) for x in jax.tree.leaves(tree) if present(x)]
+    return [jnp.abs(x) if jnp.iscomplexobj(x) else x for x in wide]
+
+
+def _if_right(sums: list[jax.Array], right: Callable[[], Any], wrong: Callable[[], Any]) -> Any:
+    """`right()` if these sums of squares have not left the range of their dtype, else `wrong()`."""
+    low = float(min((jnp.finfo(x.dtype) for x in sums), key=lambda info: info.bits).tiny) ** 0.625
+    left = functools.reduce(operator.or_, [jnp.any((x == jnp.inf) | (x < low)) for x in sums])  # NaN shall stay NaN
+    if isinstance(left, jax.core.Tracer):
+        return jax.lax.cond(left, wrong, right)
+    return wrong() if left else right()  # outside of `jit` a branch would be compiled anew for every call
+
+
+def _root(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))  # 0 is never right, but has a derivative
+
+
+def _each(leaves: list[jax.Array]) -> list[jax.Array]:
+    """`norm` of each; small leaves of one shape together, so that the branch that is hardly taken compiles quickly."""
+    lengths = [jnp.zeros(())] * len(leaves)
+    for places in _alike(leaves):
+        together = jax.vmap(norm)(jnp.stack([leaves[i] for i in places]))
+        for i, length in zip(places, jnp.unstack(together), strict=True):
+            lengths[i] = length
+    return lengths
+
+
+def _alike(leaves: list[jax.Array]) -> Iterator[list[int]]:
+    places: dict[Any, list[int]] = {}
+    for i, x in enumerate(leaves):
+        places.setdefault((x.shape, x.dtype, i if x.size > SMALL else None), []).append(i)
+    for alike in places.values():
+        yield from (alike[i : i + GROUP] for i in range(0, len(alike), GROUP))
+
+
+def _vectors(numbers: list[jax.Array]) -> list[jax.Array]:
+    """0-d arrays as vectors of a few each."""
+    return [jnp.stack(numbers[i : i + GROUP]) for i in range(0, len(numbers), GROUP)]
