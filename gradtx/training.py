@@ -155,31 +155,35 @@ def minimize(
     steps: int,
     *,
     args: tuple[Any, ...] = (),
+    batches: Any = (),
     tolerance: Any = None,
     record_params: bool = False,
 ) -> Minimum:
-    """Minimise a function; the whole loop is compiled, once per `fn` and structure of the rest.
+    """Minimise a function, also from batches of data; the whole loop is compiled, once per `fn` and structure.
 
     Another learning rate, start or data in `args` does not compile anew. Runs under `jax.vmap` over `x0` and over
     `tx` (a sweep), and without a tolerance under `jax.grad` with respect to `tx`, `x0` and `args`.
 
     Args:
-      fn: `fn(x, *args) -> value`, one real number. Compiled code is kept for each function, so define it once.
+      fn: `fn(x, *args, *batch) -> value`, one real number. Compiled code is kept for each function: define it once.
       x0: any pytree of floats or complex numbers; Python floats too.
       tx: the optimizer; any transformation.
       steps: how many steps to take (at most, with a tolerance).
       args: further arguments of `fn`, such as data.
+      batches: batches of equal shapes, stacked: arrays with a new first axis, all of one length n. A tuple gives
+        several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them many times. To
+        spare memory, stack indices and let `fn` take the examples from `args`.
       tolerance: stop at the first iterate whose gradient has a norm (over all leaves) of at most this; None takes all
         the steps. The loop then has no fixed length, and JAX refuses `jax.grad` through it.
       record_params: keep the iterates in the history.
 
     Returns:
-      A `Minimum`: the last iterate, its value, and the history, whose entries after the stop are NaN.
+      A `Minimum`: the last iterate, its value (on its batch), and the history, whose entries after the stop are NaN.
 
     Raises:
       LeafError: a leaf of `x0` that is no float, complex number or None; names it.
       TypeError: `fn` does not return one real number.
-      ValueError: fewer than 0 steps.
+      ValueError: fewer than 0 steps; batches whose lengths differ.
 
     >>> import gradtx
     >>> from gradtx.training import minimize
@@ -188,12 +192,18 @@ def minimize(
     (13, True, 3.0)
     >>> found.history.value[:4].tolist()
     [9.0, 2.25, 0.5625, 0.140625]
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.arange(12.0).reshape(4, 3) / 10  # 4 batches of 3 examples
+    >>> found = minimize(lambda w, x, y: jnp.mean((w * x - y) ** 2), 0.0, gradtx.sgd(0.5), 40, batches=(x, 2 * x))
+    >>> round(found.params.item(), 3)
+    2.0
     """
     steps = operator.index(steps)
     if steps < 0:
         raise ValueError(f"minimize: steps must be at least 0, got {steps}")
     tx, x0 = _as_transformation("minimize", tx), _as_arrays("minimize", x0)
-    return _minimize(fn, x0, tx, steps, args, tolerance, record_params)
+    return _minimize(fn, x0, tx, steps, args, as_arguments(batches), tolerance, record_params)
 
 
 class _Point(NamedTuple):
@@ -204,15 +214,20 @@ class _Point(NamedTuple):
     gradient_norm: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 6))
+@functools.partial(jax.jit, static_argnums=(0, 3, 7))
 def _minimize(
-    fn: Any, x0: Tree, tx: GradientTransformation, steps: int, args: Any, tolerance: Any, record_params: bool
+    fn: Any, x0: Tree, tx: Any, steps: int, args: Any, batches: Any, tolerance: Any, record_params: bool
 ) -> Minimum:
-    evaluate = jax.jit(lambda params: _evaluate("minimize", fn, params, args))  # traced once, for x0 and for the loop
+    # Traced once, for x0 and for the loop.
+    evaluate = jax.jit(lambda params, batch: _evaluate("minimize", fn, params, (*args, *batch)))
     limit = -jnp.inf if tolerance is None else tolerance
+    length = _length(batches)
 
-    def point_at(params: Tree, state: Tree) -> _Point:
-        value, _, grad = evaluate(params)
+    def batch_of(count: Any) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, count % length, keepdims=False), batches)
+
+    def point_at(count: Any, params: Tree, state: Tree) -> _Point:
+        value, _, grad = evaluate(params, batch_of(count))
         return _Point(params, state, value, grad, global_norm(grad))
 
     def entry(p: _Point) -> History:
@@ -227,12 +242,13 @@ def _minimize(
 
     def advance(carry: tuple[Any, _Point, History]) -> tuple[Any, _Point, History]:
         count, p, history = carry
-        extra_args = {"value": p.value, "grad": p.grad, "value_fn": lambda params: fn(params, *args)}
+        batch = batch_of(count)
+        extra_args = {"value": p.value, "grad": p.grad, "value_fn": lambda params: fn(params, *args, *batch)}
         updates, state = tx.update(p.grad, p.state, p.params, **extra_args)
-        p = point_at(apply_updates(p.params, updates), state)
+        p = point_at(count + 1, apply_updates(p.params, updates), state)
         return count + 1, p, written(history, count + 1, p)
 
-    first = point_at(x0, tx.init(x0))
+    first = point_at(0, x0, tx.init(x0))
     blank = jax.tree.map(lambda x: jnp.full((steps + 1, *x.shape), jnp.nan, x.dtype), entry(first))
     start = jnp.zeros((), jnp.int32), first, written(blank, 0, first)
     if tolerance is None:  # of fixed length, for jax.grad
@@ -333,6 +349,20 @@ def _as_arrays(owner: str, params: Tree) -> Tree:
         error.owner = owner
         raise
     return jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), params)
+
+
+def as_arguments(batch: Any) -> tuple[Any, ...]:
+    """A batch as arguments: a plain tuple is several, anything else one."""
+    return batch if type(batch) is tuple else (batch,)
+
+
+def _length(batches: tuple[Any, ...]) -> int:
+    """How many batches are stacked; 1 where there is nothing."""
+    lengths = {np.shape(x)[:1] for x in jax.tree.leaves(batches)} or {(1,)}
+    if len(lengths) > 1 or not all(map(all, lengths)) or () in lengths:
+        shapes = jax.tree.map(np.shape, batches)
+        raise ValueError(f"minimize: batches are stacked along a first axis of one length, not 0; got shapes {shapes}")
+    return int(lengths.pop()[0])
 
 
 def _evaluate(

@@ -488,6 +488,36 @@ def test_hypergradients_equal_finite_differences():
     assert float(by_target) == pytest.approx(slope(lambda d: final(tx, x0, target + d)), rel=1e-2)
 
 
+def test_batches_are_gone_through_in_turn_and_again():
+    xs, ys = jnp.stack([X, 2 * X, X - 1]), jnp.stack([Y, Y + 1, Y])
+    tx = gradtx.chain(recorder(), gradtx.adam(0.05))
+    step = make_step(linear_loss, tx)
+    params, state = fresh_params(), step.init(fresh_params())
+    losses = []
+    for k in range(7):
+        params, state, loss = step(params, state, xs[k % 3], ys[k % 3])
+        losses.append(loss)
+    found = minimize(linear_loss, fresh_params(), tx, 7, batches=(xs, ys))
+    assert_close(found.params, params, rtol=1e-5)
+    np.testing.assert_allclose(found.history.value[:7], jnp.stack(losses), rtol=1e-5)
+    np.testing.assert_allclose(found.value, linear_loss(params, xs[1], ys[1]), rtol=1e-4)
+    chosen = minimize(  # by indices; what is not a tuple is one argument
+        lambda p, x, y, batch: linear_loss(p, x[batch["i"]], y[batch["i"]]),
+        fresh_params(),
+        tx,
+        7,
+        args=(xs, ys),
+        batches={"i": jnp.arange(3)},
+    )
+    assert_close(chosen.params, params, rtol=1e-5)
+
+
+def test_batches_that_do_not_fit_are_an_error():
+    for batches in ((X, Y[:2]), (X, 1.0), (X[:0], Y[:0])):
+        with pytest.raises(ValueError, match=r"minimize: batches are stacked .* not 0; got shapes \(\("):
+            minimize(linear_loss, fresh_params(), gradtx.sgd(0.1), 2, batches=batches)
+
+
 def test_an_optax_optimizer_minimizes():
     optax = pytest.importorskip("optax")
     tx = optax.lbfgs()
