@@ -1,7 +1,6 @@
 """What an optimizer is made of and what it costs for a model, as a table: in the terminal, with rich, in Jupyter."""
 
 import dataclasses
-import html
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from gradtx.core.transformation import GradientTransformation, is_transformation
 from gradtx.core.tree import by_path, check_arrays, path_string
 from gradtx.core.value import same, show
 from gradtx.migration import place_of
+from gradtx.tables import html_table, text_table
 
 __all__ = ["Description", "Row", "describe"]
 
@@ -52,12 +52,7 @@ class Description:
         return self.rows[0].state_bytes
 
     def __str__(self) -> str:
-        table = [HEADERS, *map(self._cells, self.rows)]
-        shown = [i for i in range(len(HEADERS)) if any(row[i] for row in table[1:])]
-        widths = [max(len(row[i]) for row in table) for i in shown]
-        lines = ["  ".join(row[i].ljust(w) for i, w in zip(shown, widths, strict=True)).rstrip() for row in table]
-        rule = "─" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], rule, self._total()])
+        return text_table([HEADERS, *map(self._cells, self.rows)], self._total())
 
     __repr__ = __str__
 
@@ -76,12 +71,7 @@ class Description:
         return table
 
     def _repr_html_(self) -> str:
-        def cells(tag: str, row: tuple[str, ...]) -> str:
-            style = "text-align: left; white-space: pre; font-family: monospace"
-            return "<tr>" + "".join(f'<{tag} style="{style}">{html.escape(c)}</{tag}>' for c in row) + "</tr>"
-
-        body = "".join(cells("td", self._cells(row)) for row in self.rows)
-        return f"<table><thead>{cells('th', HEADERS)}</thead><tbody>{body}</tbody></table><p>{self._total()}</p>"
+        return html_table([HEADERS, *map(self._cells, self.rows)], self._total())
 
     def _cells(self, row: Row) -> tuple[str, ...]:
         numbers = ", ".join(f"{name}={value}" for name, value in row.hyperparameters.items())
