@@ -203,6 +203,7 @@ from gradtx.processing import (
 )
 from gradtx.projections import project_params
 from gradtx.quasi_newton import scale_by_lbfgs
+from gradtx.range_test import LRRangeTest, lr_range_test
 from gradtx.registry import get, optimizers
 from gradtx.scaling import (
     add_cautious_weight_decay,
@@ -253,6 +254,7 @@ from gradtx.schedules import (
     warmup_stable_decay_schedule,
 )
 from gradtx.sharpness import SAMState, normalize, sam
+from gradtx.spaces import log_uniform, uniform
 from gradtx.statistics import (
     absolute,
     bias_correction,
@@ -272,6 +274,7 @@ from gradtx.statistics import (
     trace,
 )
 from gradtx.summary import Description, describe
+from gradtx.sweeps import SweepResult, sweep
 from gradtx.telemetry import measure_with_ema, metrics, monitor, snapshot
 from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, minimize
 from gradtx.tree import (
@@ -305,6 +308,7 @@ __all__ = [
     "History",
     "HyperparamsState",
     "InjectHyperparamsState",
+    "LRRangeTest",
     "LeafError",
     "LookaheadParams",
     "LookaheadState",
@@ -322,6 +326,7 @@ __all__ = [
     "Schedule",
     "ScheduleFreeState",
     "Step",
+    "SweepResult",
     "SwitchState",
     "Transformation",
     "Updates",
@@ -431,8 +436,10 @@ __all__ = [
     "linear_schedule",
     "lion",
     "log_cosh",
+    "log_uniform",
     "lookahead",
     "lower_bound_schedule",
+    "lr_range_test",
     "madgrad",
     "make_step",
     "mars",
@@ -570,11 +577,13 @@ __all__ = [
     "stateless_with_tree_map",
     "step_count",
     "swa_params",
+    "sweep",
     "switch_at",
     "to_config",
     "trace",
     "transformation",
     "tree_map_params",
+    "uniform",
     "unitwise_norm",
     "update_infinity_moment",
     "update_moment",

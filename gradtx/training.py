@@ -170,8 +170,8 @@ def minimize(
       tx: the optimizer; any transformation.
       steps: how many steps to take (at most, with a tolerance).
       args: further arguments of `fn`, such as data.
-      batches: batches of equal shapes, stacked: arrays with a new first axis, all of one length n. A tuple gives
-        several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them many times. To
+      batches: batches of equal shapes, stacked: arrays with a new first axis, all of one length n. A tuple or a list
+        gives several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them often. To
         spare memory, stack indices and let `fn` take the examples from `args`.
       tolerance: stop at the first iterate whose gradient has a norm (over all leaves) of at most this; None takes all
         the steps. The loop then has no fixed length, and JAX refuses `jax.grad` through it.
@@ -221,7 +221,7 @@ def _minimize(
     # Traced once, for x0 and for the loop.
     evaluate = jax.jit(lambda params, batch: _evaluate("minimize", fn, params, (*args, *batch)))
     limit = -jnp.inf if tolerance is None else tolerance
-    length = _length(batches)
+    length = number_of_batches("minimize", batches)
 
     def batch_of(count: Any) -> Any:
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, count % length, keepdims=False), batches)
@@ -352,16 +352,16 @@ def _as_arrays(owner: str, params: Tree) -> Tree:
 
 
 def as_arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as arguments: a plain tuple is several, anything else one."""
-    return batch if type(batch) is tuple else (batch,)
+    """A batch as arguments: a plain tuple or list is several, anything else one."""
+    return tuple(batch) if type(batch) in (tuple, list) else (batch,)
 
 
-def _length(batches: tuple[Any, ...]) -> int:
+def number_of_batches(owner: str, batches: Any) -> int:
     """How many batches are stacked; 1 where there is nothing."""
     lengths = {np.shape(x)[:1] for x in jax.tree.leaves(batches)} or {(1,)}
     if len(lengths) > 1 or not all(map(all, lengths)) or () in lengths:
         shapes = jax.tree.map(np.shape, batches)
-        raise ValueError(f"minimize: batches are stacked along a first axis of one length, not 0; got shapes {shapes}")
+        raise ValueError(f"{owner}: batches are stacked along a first axis of one length, not 0; got shapes {shapes}")
     return int(lengths.pop()[0])
 
 
