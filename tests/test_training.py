@@ -512,6 +512,21 @@ def test_batches_are_gone_through_in_turn_and_again():
     assert_close(chosen.params, params, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tolerance", [None, 4.0])
+def test_batches_under_vmap(tolerance):
+    def final(rate):
+        found = minimize(linear_loss, fresh_params(), gradtx.sgd(rate), 12, batches=(xs, ys), tolerance=tolerance)
+        return found.value, found.steps
+
+    xs, ys, rates = jnp.stack([X, X - 1]), jnp.stack([Y, Y]), jnp.array([1e-3, 5e-2, 8e-2])
+    together = jax.vmap(final)(rates)
+    for i, rate in enumerate(rates):
+        alone = final(rate)
+        np.testing.assert_allclose(together[0][i], alone[0], rtol=1e-5)
+        assert together[1][i] == alone[1]
+    assert len(set(together[1].tolist())) == (1 if tolerance is None else 3), together[1]
+
+
 def test_batches_that_do_not_fit_are_an_error():
     for batches in ((X, Y[:2]), (X, 1.0), (X[:0], Y[:0])):
         with pytest.raises(ValueError, match=r"minimize: batches are stacked .* not 0; got shapes \(\("):

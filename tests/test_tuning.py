@@ -1,6 +1,7 @@
 """The learning-rate range test and sweeps: known limits are found, chunks and samples do not show in the numbers."""
 
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +102,7 @@ def test_wherever_the_learning_rate_is_it_is_set():
         gradtx.chain(gradtx.identity(), gradtx.sgd(gradtx.cosine_decay_schedule(0.1, 5))),
         gradtx.masked(gradtx.scale_by_learning_rate(0.1), "w"),
         gradtx.inject_hyperparams(gradtx.sgd(0.1), "learning_rate"),
+        gradtx.chain(gradtx.clip(1e9), gradtx.inject_hyperparams(gradtx.sgd(0.1))),
     ):
         found = gradtx.lr_range_test(bowl, tx, START, steps=20)
         np.testing.assert_allclose(found.losses, at_once.losses, rtol=1e-5)
@@ -324,6 +326,16 @@ def test_a_result_becomes_a_data_frame(monkeypatch):
         table().to_pandas()
 
 
+def test_results_are_drawn_by_the_plotting_module(swept, monkeypatch):
+    drawn = types.ModuleType("gradtx.plotting")
+    drawn.plot_lr_range_test = lambda result, ax: ("range", result, ax)
+    drawn.plot_sweep = lambda result, *args, **kwargs: ("sweep", result, args, kwargs)
+    monkeypatch.setitem(sys.modules, "gradtx.plotting", drawn)
+    found = gradtx.lr_range_test(bowl, gradtx.sgd(0.1), START, steps=5)
+    assert found.plot(ax=1) == ("range", found, 1)
+    assert swept.plot("loss", ax=1) == ("sweep", swept, ("loss",), {"ax": 1})
+
+
 def test_progress_is_silent_where_nobody_looks(capsys, monkeypatch):
     for _ in range(2):  # with rich and without
         gradtx.sweep(lambda x: x, {"x": [1.0, 2.0]}, progress=True)
@@ -359,7 +371,7 @@ def test_a_space_that_will_not_do(space, arguments, error, message):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (jnp.zeros((2, 2)), r"'value' is float32\[2,2\]"),
+        (jnp.zeros((2, 2)), r"'value' is float(32|64)\[2,2\]"),
         ({"a": jnp.zeros(2), "b": 1j}, "'b' is a complex"),
         ({"a": "text"}, "'a' is a str"),
         (None, "'value' is a NoneType"),
