@@ -89,7 +89,8 @@ def lr_range_test(
       min_rate: of the first step.
       max_rate: of the last step.
       steps: how many steps; one more batch is looked at.
-      smoothing: β of the average L̂ₖ = (1 − β)·Σ βᵏ⁻ⁱ Lᵢ / (1 − βᵏ⁺¹), in [0, 1).
+      smoothing: β of the average L̂ₖ = (1 − β)·Σ βᵏ⁻ⁱ Lᵢ / (1 − βᵏ⁺¹), in [0, 1). At 0.9 it looks about ten steps back;
+        the more, the later it sees the loss fall and rise, and the larger the suggestion.
       stop_factor: above 1; infinite for never.
       rule: of the suggestion: "steepest", where L̂ falls fastest against the logarithm of the rate, or "minimum / 10", a
         tenth of the rate at which L̂ is least.

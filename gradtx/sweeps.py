@@ -121,7 +121,10 @@ def sweep(
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SweepResult:
-    """The table of a sweep: a row for each run. An int picks a row, a slice, mask or array of indices several."""
+    """The table of a sweep: a row for each run.
+
+    `result[0]` is a row as a dict, `result[:10]` or `result[~result.diverged]` a table of some rows.
+    """
 
     hyperparameters: Numbers  # name -> (runs)
     values: Numbers  # name -> (runs)
