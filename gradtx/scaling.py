@@ -171,7 +171,7 @@ def decay_weights(weight_decay: NonNegative, mask: Any = None) -> Any:
     return chain(scale(-1.0), add_decayed_weights(weight_decay, mask), scale(-1.0))
 
 
-@transformation
+@transformation(elementwise=True)
 def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
     """Divide the parameters after the step: (θ + u) / (1 + λ), which for no λ goes past 0. Last in a chain.
 

@@ -20,11 +20,12 @@ FEW = 16  # leaves that are not worth it
 
 
 def leaf_by_leaf(
-    update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]], updates: Tree, state: Tree, params: Tree
+    name: str, update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]], updates: Tree, state: Tree, params: Tree
 ) -> tuple[Tree, Tree] | None:
-    """`update(updates, state, params)`, taken leaf by leaf; None where that gains nothing, or cannot be.
+    """`update(updates, state, params)` taken leaf by leaf; None where that gains nothing, or cannot be.
 
     Args:
+      name: of the transformation, for whoever reads the traced program.
       update: treats every element by itself, and shares no more than numbers that do not depend on the updates.
       updates: traced arrays, at least a few.
       state: whatever in it has the structure of the updates belongs to the leaves, the rest to all.
@@ -58,8 +59,11 @@ def leaf_by_leaf(
             [part for part, mine in zip(parts, own, strict=True) if not mine],
         )
 
-    # What is shared leaves the first leaf's function only: XLA would have to remove it from all others.
-    step, first = jax.jit(lambda *args: one(*args)[:2]), jax.jit(one)
+    def without_shared(*args: Any) -> Any:  # for all leaves but one, so that XLA need not remove it from them
+        return one(*args)[:2]
+
+    one.__name__ = without_shared.__name__ = name
+    first, step = jax.jit(one), jax.jit(without_shared)
     rows = list(zip(*columns, strict=True)) or [()] * len(leaves)
     arguments = [
         (u, p, list(row), shared) for u, p, row in zip(leaves, structure.flatten_up_to(params), rows, strict=True)

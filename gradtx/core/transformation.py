@@ -334,7 +334,7 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
     with _owner(tx):
         if own and not tx.extra_args and has(tx, "elementwise"):
             try:
-                done = leaf_by_leaf(update, updates, state, params)
+                done = leaf_by_leaf(name, update, updates, state, params)
             except Exception:  # below, with all leaves at once, an error can say which leaf
                 done = None
             if done is not None:

@@ -93,7 +93,7 @@ class AdadeltaState(NamedTuple):
     squared_update: Tree  # average, like the parameters, real
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     """Scale by the ratio of two root mean squares, of the steps and of the gradients: u = √(x + ε)/√(s + ε)·g.
 

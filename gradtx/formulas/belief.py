@@ -26,7 +26,7 @@ class BeliefState(NamedTuple):
     variance_weight: jax.Array  # 0-d, 1−β₂ᵗ
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_belief(
     b1: Decay = 0.9,
     b2: Decay = 0.999,

@@ -195,7 +195,7 @@ class AdanState(NamedTuple):
     second_moment_weight: jax.Array  # 0-d, 1−β₃ᵗ
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_adan(
     b1: Decay = 0.98,
     b2: Decay = 0.92,

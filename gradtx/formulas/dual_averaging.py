@@ -27,7 +27,7 @@ class MadgradState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32, steps taken
 
 
-@transformation(record=("learning_rate",))
+@transformation(elementwise=True, record=("learning_rate",))
 def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     """The step towards θ₀ − s/(∛q + ε). See `madgrad`. It is one to be added, with no learning rate behind it.
 

@@ -90,7 +90,7 @@ def laprop(
 # Adam-atan2
 
 
-@transformation
+@transformation(elementwise=True)
 def arctan() -> Any:
     """arctan u of each element, between −π/2 and π/2; of complex ones arctan|u| in the direction of u."""
 

@@ -61,7 +61,7 @@ class RpropState(NamedTuple):
     last: Tree  # like the parameters; the last step up the gradient, 0 after a change of sign
 
 
-@transformation
+@transformation(elementwise=True)
 def scale_by_rprop(
     learning_rate: Positive,
     eta_minus: Positive = 0.5,

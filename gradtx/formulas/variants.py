@@ -188,7 +188,7 @@ class AdditiveAverageState(NamedTuple):
     average: Tree  # like the parameters
 
 
-@transformation
+@transformation(elementwise=True)
 def additive_average(decay: Decay = 0.999, initial_value: Real = 0.0) -> Any:
     """An average that moves towards u by a step of u's own size: v ← v − (1−β)·sign(v − u)·u.
 

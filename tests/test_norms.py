@@ -1,0 +1,99 @@
+"""Norms in one pass are exact where squares fit, and as safe as the norm of one array where they do not."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+from gradtx.core.norms import norm, norms, rms_of_leaves
+
+SCALES = [1.0, 1e30, 1e-30, 3e-23, 1e18, 0.0]
+
+
+def exact(x: Any) -> float:
+    return float(np.linalg.norm(np.asarray(x, complex if jnp.iscomplexobj(x) else float)))
+
+
+def leaves(scale: float, count: int = 40) -> dict[str, Any]:
+    """More than XLA puts together at once, of two shapes; one is large, one empty, one missing."""
+    keys = jax.random.split(jax.random.key(0), count)
+    shapes = [(3, 2) if i % 2 else (5,) for i in range(count)] + [(2**14 + 1,), (0,)]
+    tree = {f"{i:02}": jax.random.normal(keys[i % count], s) for i, s in enumerate(shapes)}
+    tree["07"] = tree["07"] * scale
+    return tree | {"none": None, "half": jnp.full(4, 6e4, jnp.float16), "complex": jnp.array([3 + 4j, 12j])}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f], ids=["jit", "eager"])
+def test_norms_of_leaves(wrap, scale):
+    tree = leaves(scale)
+    found = wrap(norms)(tree)
+    assert found["none"] is None
+    for name, leaf in tree.items():
+        if leaf is not None:
+            np.testing.assert_allclose(float(found[name]), exact(leaf), rtol=1e-6, err_msg=name)
+    roots = wrap(rms_of_leaves)(tree)
+    np.testing.assert_allclose(float(roots["00"]), exact(tree["00"]) / 5**0.5, rtol=1e-6)
+    assert float(roots["41"]) == 0
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_global_norm(scale):
+    tree = jax.tree.map(lambda x: scale * x, {k: v for k, v in leaves(1.0).items() if k != "half"})
+    sizes = [exact(x) for x in jax.tree.leaves(tree)]
+    for f in (jax.jit(gradtx.global_norm), gradtx.global_norm):
+        np.testing.assert_allclose(float(f(tree)), np.sqrt(np.sum(np.square(sizes))), rtol=1e-6)
+
+
+def test_nothing_has_norm_zero():
+    assert float(gradtx.global_norm({})) == 0
+    assert norms({"a": None}) == {"a": None}
+
+
+def test_nan_and_infinity_are_seen():
+    for bad in (jnp.nan, jnp.inf):
+        tree = leaves(1.0) | {"bad": jnp.array([bad, 1.0])}
+        found = jax.jit(norms)(tree)
+        assert not np.isfinite(found["bad"])
+        np.testing.assert_allclose(float(found["00"]), exact(tree["00"]), rtol=1e-6)
+        assert not np.isfinite(jax.jit(gradtx.global_norm)(tree))
+
+
+@pytest.mark.parametrize("f", [gradtx.global_norm, lambda tree: sum(jax.tree.leaves(norms(tree)))])
+def test_the_derivative_is_finite_at_zero_and_right_elsewhere(f):
+    for wrap in (lambda g: g, jax.jit, jax.vmap):
+        one = {"a": jnp.zeros(3), "b": jnp.array([3.0, 4.0])}
+        batch = jax.tree.map(lambda x: jnp.stack([x, x]), one)
+        slopes = wrap(jax.grad(f))(batch if wrap is jax.vmap else one)
+        np.testing.assert_allclose(slopes["a"], jnp.zeros_like(slopes["a"]))
+        np.testing.assert_allclose(np.atleast_2d(slopes["b"])[0], [0.6, 0.8], rtol=1e-6)
+
+
+def test_the_norm_of_one_array_agrees():
+    for scale in SCALES:
+        x = scale * jax.random.normal(jax.random.key(1), (7, 3))
+        np.testing.assert_allclose(float(norm(x)), exact(x), rtol=1e-6)
+
+
+def test_float64_leaves_keep_their_precision():
+    with jax.enable_x64(True):
+        tree = {"wide": jnp.array([3e-200, 4e-200]), "narrow": jnp.array([3e-30, 4e-30], jnp.float32)}
+        found = jax.jit(norms)(tree)
+        np.testing.assert_allclose(float(found["wide"]), 5e-200, rtol=1e-14)
+        np.testing.assert_allclose(float(found["narrow"]), 5e-30, rtol=1e-6)
+        np.testing.assert_allclose(float(jax.jit(gradtx.global_norm)({"a": jnp.array([3e200, 4e200])})), 5e200)
+
+
+def test_the_usual_case_reads_each_leaf_once():
+    def passes(jaxpr: Any) -> int:
+        return sum(
+            str(equation.primitive).startswith("reduce") for equation in jaxpr.eqns if equation.invars[0].aval.size > 1
+        )
+
+    tree = {f"{i}": jnp.ones((4, 4)) for i in range(5)}
+    for f in (norms, gradtx.global_norm):
+        outside_of_branches = jax.make_jaxpr(f)(tree).jaxpr
+        assert passes(outside_of_branches) <= 5 + 2  # the leaves, and vectors of their sums
