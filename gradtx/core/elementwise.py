@@ -2,13 +2,15 @@
 
 A model has thousands of leaves and a dozen shapes. To trace an operation on a leaf takes about 50 µs, and Adam on 2,000
 leaves seconds. What treats every element by itself is therefore one inner function of a leaf, whose trace JAX keeps for
-the next leaf of this shape; XLA inlines it, and the compiled step is the same.
+the next leaf of this shape; XLA inlines it, and the compiled step is the same. What all leaves share (a bias
+correction, a rate that follows a schedule) is computed once, outside of it.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import Literal
 
 from gradtx.core.tree import is_none
 
@@ -49,28 +51,77 @@ def leaf_by_leaf(
     columns = [structure.flatten_up_to(entry) for entry, mine in zip(entries, own, strict=True) if mine]
     shared = [entry for entry, mine in zip(entries, own, strict=True) if not mine]
 
-    def one(update_: Any, param: Any, row: list[Any], shared: list[Any]) -> Any:
+    def one(shared: list[Any], u: Any, param: Any, *row: Any) -> Any:
         theirs, ours = iter(shared), iter(row)
-        new, state = update(update_, layout.unflatten([next(ours if mine else theirs) for mine in own]), param)
+        new, state = update(u, layout.unflatten([next(ours if mine else theirs) for mine in own]), param)
         parts = layout.flatten_up_to(state)
-        return (
-            new,
-            [part for part, mine in zip(parts, own, strict=True) if mine],
-            [part for part, mine in zip(parts, own, strict=True) if not mine],
+        new_shared = [part for part, mine in zip(parts, own, strict=True) if not mine]
+        return new_shared, (new, *(part for part, mine in zip(parts, own, strict=True) if mine))
+
+    functions: dict[Any, _Function] = {}
+    results = []
+    for row in zip(leaves, structure.flatten_up_to(params), *columns, strict=True):
+        arrays, form = jax.tree.flatten(row)
+        shape = (form, *map(jax.typeof, arrays))
+        if shape not in functions:
+            functions[shape] = _function(name, one, shared, row)
+        results.append(functions[shape](arrays))
+    new_updates, *new_columns = (structure.unflatten(column) for column in zip(*results, strict=True))
+    ours, theirs = iter(new_columns), iter(functions[shape].shared)
+    return new_updates, layout.unflatten([next(ours if mine else theirs) for mine in own])
+
+
+class _Function(NamedTuple):
+    """What happens to a leaf of one shape, and what all leaves share."""
+
+    of_leaf: Callable[..., Any]  # (numbers, arrays) -> results
+    numbers: list[Any]
+    shared: list[Any]
+
+    def __call__(self, arrays: list[Any]) -> Any:
+        return self.of_leaf(self.numbers, arrays)
+
+
+def _function(name: str, one: Callable[..., Any], shared: list[Any], row: tuple[Any, ...]) -> _Function:
+    """`one` in two parts: what does not depend on the leaf is computed here, the rest is a jitted function."""
+    closed, shapes = jax.make_jaxpr(one, return_shape=True)(shared, *row)
+    jaxpr = closed.jaxpr
+    given = jax.tree.leaves(shared)
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *given], strict=False))
+    of_leaf = jaxpr.invars[len(given) :]
+    rest = []
+    for equation in jaxpr.eqns:
+        if all(isinstance(x, Literal) or x in known for x in equation.invars):
+            _evaluate([equation], known)
+        else:
+            rest.append(equation)
+    shared_form, leaf_form = map(jax.tree.structure, shapes)
+    count = shared_form.num_leaves
+    new_shared = shared_form.unflatten([_read(x, known) for x in jaxpr.outvars[:count]])
+    outputs = jaxpr.outvars[count:]
+    used = {x for equation in rest for x in equation.invars if not isinstance(x, Literal)}
+    used |= {x for x in outputs if not isinstance(x, Literal)}
+    numbers = [x for x in known if x in used]
+
+    def function(values: list[Any], arrays: list[Any]) -> Any:
+        environment = dict(zip([*numbers, *of_leaf], [*values, *arrays], strict=True))
+        _evaluate(rest, environment)
+        return leaf_form.unflatten([_read(x, environment) for x in outputs])
+
+    function.__name__ = name
+    return _Function(jax.jit(function), [known[x] for x in numbers], new_shared)
+
+
+def _evaluate(equations: Iterable[Any], environment: dict[Any, Any]) -> None:
+    for equation in equations:
+        bound = equation.primitive.get_bind_params(equation.params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX has both
+        values = [_read(x, environment) for x in equation.invars]
+        results = equation.primitive.bind(*functions, *values, **params)
+        environment.update(
+            zip(equation.outvars, results if equation.primitive.multiple_results else [results], strict=True)
         )
 
-    def without_shared(*args: Any) -> Any:  # for all leaves but one, so that XLA need not remove it from them
-        return one(*args)[:2]
 
-    one.__name__ = without_shared.__name__ = name
-    first, step = jax.jit(one), jax.jit(without_shared)
-    rows = list(zip(*columns, strict=True)) or [()] * len(leaves)
-    arguments = [
-        (u, p, list(row), shared) for u, p, row in zip(leaves, structure.flatten_up_to(params), rows, strict=True)
-    ]
-    new_leaf, new_row, new_shared = first(*arguments[0])
-    results = [(new_leaf, new_row), *(step(*args) for args in arguments[1:])]
-    new_columns = iter([structure.unflatten(column) for column in zip(*(row for _, row in results), strict=True)])
-    others = iter(new_shared)
-    new_state = layout.unflatten([next(new_columns if mine else others) for mine in own])
-    return structure.unflatten([leaf for leaf, _ in results]), new_state
+def _read(x: Any, environment: dict[Any, Any]) -> Any:
+    return x.val if isinstance(x, Literal) else environment[x]
