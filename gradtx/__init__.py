@@ -1,6 +1,7 @@
 """Composable gradient transformations for JAX: optimizers that read like their formulas."""
 
 from gradtx import contrib as contrib
+from gradtx import plotting as plotting
 from gradtx.accumulation import (
     ApplyEvery,
     MultiSteps,
