@@ -192,14 +192,6 @@ def test_pictures_lay_out_without_complaint_even_when_some_diverge(names, tmp_pa
     assert sorted(shown) == sorted(names)
 
 
-def test_labels_are_pushed_apart_and_keep_their_order():
-    heights = plots._apart([0.5, 0.99, 0.5, 0.98, 0.0, 0.51], gap=0.06)
-    assert np.argsort(heights, kind="stable").tolist() == [4, 0, 2, 5, 3, 1]
-    assert np.diff(sorted(heights)).min() > 0.059
-    assert min(heights) > 0
-    assert max(heights) <= 1
-
-
 # List and show
 
 
