@@ -381,6 +381,8 @@ def test_two_hyperparameters_are_a_map_with_diverged_cells_hatched():
     assert sorted(written(ax)) == ["best: 0.01 at 0.01, 0", "diverged"]
     narrow = plotting.plot_sweep(sweep(np.arange(1.0, 7.0), lr=rates, b1=decays), "lr", "b1")
     assert not isinstance(narrow.collections[0].norm, matplotlib.colors.LogNorm)
+    huge = plotting.plot_sweep(sweep([3.0, 2.0, 0.01, 0.5, 1e12, 4.0], lr=rates, b1=decays), "lr", "b1")
+    assert huge.collections[0].norm.vmax == 1e4 * 2.5  # times the median; one run has no say over all the colours
 
 
 def test_runs_at_random_places_are_points():
