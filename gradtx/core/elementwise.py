@@ -95,6 +95,8 @@ def _function(name: str, one: Callable[..., Any], shared: list[Any], row: tuple[
             _evaluate([equation], known)
         else:
             rest.append(equation)
+    shared_form: Any
+    leaf_form: Any
     shared_form, leaf_form = map(jax.tree.structure, shapes)
     count = shared_form.num_leaves
     new_shared = shared_form.unflatten([_read(x, known) for x in jaxpr.outvars[:count]])
