@@ -28,7 +28,7 @@ from benchmarks.measure import bandwidth, compile_step, random_like, time_in_tur
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # The cases of the trees on which one takes long: Optax compiles lamb on 2,000 leaves for two minutes.
-FEW = ("adam", "adamw", "clip + adamw", "lion", "lamb", "adafactor", "accumulate 4, adamw")
+FEW = ("adam", "adamw", "clip + adamw", "lion", "lamb", "adafactor", "three additions (Optax: adam)")
 QUICK = ("adam", "clip + adamw", "lion", "adabelief", "lamb", "adafactor")
 
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="optimizers; by default all")
     parser.add_argument("--trees", nargs="+", metavar="NAME", help="trees, by the beginning of their names")
     parser.add_argument("--rounds", type=int, help="how often each step is timed")
+    parser.add_argument("--torch-python", metavar="PATH", help="a Python that has torch, if this one has not")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="the folder to write to")
     options = parser.parse_args()
     rounds = options.rounds or (7 if options.quick else 15)
@@ -62,7 +63,7 @@ def main() -> None:
         cases = [name for name in chosen if not few or name in FEW]
         print(f"\n{tree}", flush=True)
         results["trees"][tree] = _tree(tree, cases, rounds, results["bandwidth"], options.quick, begin)
-    _torch(results, trees, chosen, rounds, options.quick)
+    _torch(results, trees, chosen, rounds, options.quick, options.torch_python)
 
     options.output.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
@@ -106,16 +107,18 @@ def _tree(tree: str, cases: list[str], rounds: int, stream: float, quick: bool, 
     return rows
 
 
-def _torch(results: dict[str, Any], trees: list[str], chosen: list[str], rounds: int, quick: bool) -> None:
+def _torch(
+    results: dict[str, Any], trees: list[str], chosen: list[str], rounds: int, quick: bool, python: str | None
+) -> None:
     request = {
         "trees": {tree: [x.shape for x in jax.tree.leaves(_shapes(tree, quick))] for tree in trees},
         "optimizers": {name: CASES[name].torch for name in chosen if CASES[name].torch},
         "rounds": rounds,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }
-    if importlib.util.find_spec("torch") is None or not request["optimizers"]:
+    if not request["optimizers"] or (python is None and importlib.util.find_spec("torch") is None):
         return
-    code = [sys.executable, "-m", "benchmarks.torch_side", json.dumps(request)]
+    code = [python or sys.executable, "-m", "benchmarks.torch_side", json.dumps(request)]
     told = json.loads(subprocess.run(code, capture_output=True, text=True, check=True).stdout)
     results["machine"]["torch"] = f"{told['version']} on {told['device']}"
     for tree, optimizers in told["seconds"].items():

@@ -17,8 +17,8 @@ from gradtx.core.tree import (
     bounded,
     is_none,
     least,
-    map_leaves,
     map_some,
+    mean_square,
     no_wider,
     present,
     real_like,
@@ -75,9 +75,6 @@ def scale_by_factored_rms(
     def axes(p: Any) -> tuple[int, int] | None:
         return _factored_axes(np.shape(p), min_dim_size_to_factor) if factored else None
 
-    def average(x: jax.Array, axis: int) -> jax.Array:
-        return jnp.sum(x / x.shape[axis], axis)  # divided first: the sum of large squares would overflow
-
     def init(params: Tree) -> FactoredState:
         params = real_like(params)
 
@@ -99,10 +96,10 @@ def scale_by_factored_rms(
         def blend(old: jax.Array, new: jax.Array) -> jax.Array:
             return decay * old + (1 - decay) * new
 
-        squares = map_leaves(lambda g: abs_squared(g) + epsilon, updates)
-        row = map_some(lambda r, s: blend(r, average(s, axes(s)[1])), state.row, squares)  # type: ignore[index]
-        column = map_some(lambda c, s: blend(c, average(s, axes(s)[0])), state.column, squares)  # type: ignore[index]
-        second_moment = map_some(blend, state.second_moment, squares)
+        row = map_some(lambda r, g: blend(r, mean_square(g, axes(g)[1]) + epsilon), state.row, updates)  # type: ignore[index]
+        # (2g)²/4 is g² to XLA's eyes no more: for two readers of the same squares it would write them to memory.
+        column = map_some(lambda c, g: blend(c, mean_square(2 * g, axes(g)[0]) / 4 + epsilon), state.column, updates)  # type: ignore[index]
+        second_moment = map_some(lambda v, g: blend(v, abs_squared(g) + epsilon), state.second_moment, updates)
 
         def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
             second, largest = axes(g)  # type: ignore[misc]

@@ -29,6 +29,7 @@ __all__ = [
     "map_leaves",
     "map_some",
     "map_with_path",
+    "mean_square",
     "no_wider",
     "path_string",
     "present",
@@ -311,8 +312,19 @@ def abs_squared(x: jax.Array) -> jax.Array:
     One finite spike then cannot make a sum of squares infinite for good. It is not written with `bounded`: a shared
     intermediate of several operations is what XLA writes to memory instead of computing it twice.
     """
-    squared = x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
-    return jnp.minimum(squared, _limit(x.dtype) ** 2)
+    return jnp.minimum(_squared(x), _limit(x.dtype) ** 2)
+
+
+def mean_square(x: jax.Array, axis: int) -> jax.Array:
+    """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
+
+    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
+    """
+    return jnp.minimum(jnp.sum(_squared(x), axis) / x.shape[axis], _limit(x.dtype) ** 2)
+
+
+def _squared(x: jax.Array) -> jax.Array:
+    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
 
 
 def sqrt(x: jax.Array, eps: Any = 0.0) -> jax.Array:
