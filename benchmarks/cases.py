@@ -103,7 +103,7 @@ _TORCH = {
 
 
 def _additions() -> gradtx.GradientTransformation:
-    """Adam's reads and writes with an addition in place of each formula: the least that three results of a leaf cost."""
+    """Adam's reads and writes with additions for formulas: the least that three results for each leaf cost."""
 
     def update(gradients: Any, state: Any, params: Any = None) -> Any:
         state = [jax.tree.map(jnp.add, slot, gradients) for slot in state]
