@@ -64,6 +64,30 @@ def test_what_is_counted_needs_no_clock(name):
     assert ours.run(random_like(shapes, 1), 2) > 0
 
 
+@pytest.mark.parametrize("name", report.ELEMENTWISE)
+def test_a_donated_step_writes_nothing_but_its_results(name):
+    shapes = {f"w{i}": jax.ShapeDtypeStruct((256, 256), jnp.float32) for i in range(3)}
+    ours = Compiled(gradtx, CASES[name].ours, shapes).record
+    assert ours["temporary_bytes"] < 0.01 * 3 * 4 * 256**2
+    assert ours["aliased_bytes"] >= 3 * 4 * 256**2 + ours["state_bytes"] - 64
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "amsgrad", "adamax", "lion", "rmsprop", "adabelief"])
+def test_a_trace_grows_by_a_call_and_an_addition_for_each_leaf(name):
+    tx = CASES[name].ours
+
+    def equations(leaves):
+        params = {f"{i:03}": jax.ShapeDtypeStruct((2, 2), jnp.float32) for i in range(leaves)}
+
+        def step(gradients, state, params):
+            updates, state = tx.update(gradients, state, params)
+            return gradtx.apply_updates(params, updates), state
+
+        return len(jax.make_jaxpr(step)(params, jax.eval_shape(tx.init, params), params).eqns)
+
+    assert equations(60) - equations(40) == 2 * 20
+
+
 def test_a_missed_target_is_called_missed():
     side = {"trace_s": 1.0, "lower_s": 1.0, "compile_s": 1.0, "temporary_bytes": 0, "moved_bytes": 1, "state_bytes": 1}
     row = {
