@@ -1,7 +1,7 @@
 """Norms that neither overflow nor divide by zero: of one array, of each leaf of a tree, of all leaves together.
 
 Of many leaves the squares are added in one pass. Only where a sum is too large or too small to be right (entries at
-1e30, or below 1e-19) the leaves are read again, with the care that `norm` takes of one.
+1e30, or below 1e-19) the leaves are read again, each scaled by a power of two.
 """
 
 import functools
@@ -51,9 +51,10 @@ def rms(x: jax.Array) -> jax.Array:
 def norms(tree: Tree) -> Tree:
     """The 2-norm of each leaf, in float32 or wider; None where the leaf is."""
     leaves = _magnitudes(tree)
-    sums = _vectors([jnp.sum(jnp.square(x)) for x in leaves])
-    found = _if_right(sums, lambda: [_root(x) for x in sums], lambda: _vectors(_each(leaves))) if leaves else []
-    lengths = itertools.chain.from_iterable(map(jnp.unstack, found))
+    sums = [jnp.sum(jnp.square(x)) for x in leaves]
+    vectors = _vectors(sums)
+    right, wrong = lambda: list(map(_root, vectors)), lambda: _vectors(_again(leaves, sums))
+    lengths = itertools.chain.from_iterable(map(jnp.unstack, _if_right(vectors, right, wrong) if leaves else []))
     return jax.tree.map(lambda x: next(lengths) if present(x) else None, tree, is_leaf=is_none)
 
 
@@ -67,8 +68,9 @@ def global_norm(updates: Tree) -> jax.Array:
     leaves = _magnitudes(updates)
     if not leaves:
         return jnp.zeros(())
-    total = jnp.sum(jnp.concatenate(_vectors([jnp.sum(jnp.square(x)) for x in leaves])))
-    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_each(leaves)))))
+    sums = [jnp.sum(jnp.square(x)) for x in leaves]
+    total = jnp.sum(jnp.concatenate(_vectors(sums)))
+    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_again(leaves, sums)))))
 
 
 def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -94,14 +96,30 @@ def _root(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))  # 0 is never right, but has a derivative
 
 
-def _each(leaves: list[jax.Array]) -> list[jax.Array]:
-    """`norm` of each; small leaves of one shape together, so that the branch that is hardly taken compiles quickly."""
+def _again(leaves: list[jax.Array], sums: list[jax.Array]) -> list[jax.Array]:
+    """The norm of each, whose sum of squares says by what to scale it before.
+
+    Small leaves of one shape are taken together, so that the branch that is hardly ever taken compiles quickly.
+    """
     lengths = [jnp.zeros(())] * len(leaves)
     for places in _alike(leaves):
-        together = jax.vmap(norm)(jnp.stack([leaves[i] for i in places]))
+        if len(places) == 1:
+            (i,) = places
+            lengths[i] = _scaled_norm(leaves[i], sums[i])
+            continue
+        together = jax.vmap(_scaled_norm)(*(jnp.stack([tree[i] for i in places]) for tree in (leaves, sums)))
         for i, length in zip(places, jnp.unstack(together), strict=True):
             lengths[i] = length
     return lengths
+
+
+def _scaled_norm(x: jax.Array, total: jax.Array) -> jax.Array:
+    # XLA may square a scale by itself: its square, too, must be neither infinite nor denormal.
+    limits = jnp.finfo(x.dtype)
+    large = 2.0 ** (limits.maxexp // 2 - 1)
+    scale = jnp.where(total == jnp.inf, 1 / large, jnp.where(total < float(limits.tiny) ** 0.625, large, 1))
+    total = jnp.sum(jnp.square(scale.astype(x.dtype) * x))
+    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)) / scale)  # of NaN it is NaN, not 0
 
 
 def _alike(leaves: list[jax.Array]) -> Iterator[list[int]]:
