@@ -389,3 +389,10 @@ def test_a_composed_state_says_how_to_read_it():
     named = gradtx.chain(count=gradtx.trace(0.9)).init(jnp.ones(2))
     assert named.count.trace.shape == (2,)
     assert named["count"] is named.count is named[0]  # as a dict, which Optax's named_chain has
+
+
+def test_an_update_that_returns_no_pair_is_named():
+    forgetful = gradtx.GradientTransformation(lambda params: (), lambda updates, state, params=None: updates)
+    tx, x = gradtx.chain(forgetful, gradtx.sgd(0.1)), {"a": jnp.ones(1)}
+    with pytest.raises(TypeError, match=r"update must return \(updates, state\), it returned dict"):
+        tx.update(x, tx.init(x))

@@ -496,3 +496,20 @@ def test_what_cannot_be_drawn_is_said_and_leaves_no_figure(draw, words):
     with pytest.raises((TypeError, ValueError), match=words):
         draw()
     assert plt.get_fignums() == []
+
+
+def test_names_can_be_left_out_for_a_legend_of_ones_own():
+    figure, axes = plt.subplots(1, 3, layout="constrained")
+    plotting.plot_schedule({"a": gradtx.constant_schedule(1.0)}, 5, names=False, ax=axes[0])
+    plotting.plot_curves({"a": [1.0, 2.0]}, names=False, ax=axes[1])
+    plotting.plot_trajectories(ravine, {"a": gradtx.sgd(0.1)}, steps=3, names=False, ax=axes[2])
+    assert all(ax.get_legend() is None and not ax.texts for ax in axes)
+    assert [ax.get_legend_handles_labels()[1] for ax in axes] == [["a"]] * 3
+    plt.close(figure)
+
+
+def test_one_curve_needs_no_name():
+    figure, ax = plt.subplots(layout="constrained")
+    plotting.plot_curves([1.0, 2.0], ax=ax)
+    assert not ax.texts
+    plt.close(figure)

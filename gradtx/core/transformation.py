@@ -339,7 +339,10 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
                 done = None
             if done is not None:
                 return done
-        updates, new_state = update(updates, state, params, **extra_args)
+        result = update(updates, state, params, **extra_args)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(f"{name}: update must return (updates, state), it returned {type(result).__name__}")
+        updates, new_state = result
         return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
 
 

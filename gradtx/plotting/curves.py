@@ -30,7 +30,7 @@ SCALES = ("linear", "log")
 
 
 @needs_matplotlib
-def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", ax: Axes = None) -> Axes:
+def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", names: bool = True, ax: Axes = None) -> Axes:
     """Draw the value of schedules at each step.
 
     Args:
@@ -38,6 +38,8 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", ax: Axes
         they are shown as they print.
       steps: the counts 0, …, steps − 1 are drawn.
       scale: of the values, "linear" or "log".
+      names: False leaves the names of the lines out, as small multiples want it that share one legend. Names are
+        placed by the limits that the axes have at this call: set other limits, or share an axis, before it.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -74,7 +76,8 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", ax: Axes
     ax.margins(x=0.01)
     if scale == "linear" and ax.get_ylim()[0] > 0:
         ax.set_ylim(bottom=0)  # heights then compare as the numbers do
-    name_lines(ax, lines)
+    if names:
+        name_lines(ax, lines)
     return ax
 
 
@@ -117,6 +120,7 @@ def plot_curves(
     smoothing: float = 0.0,
     band: str | None = "quartiles",
     scale: str = "linear",
+    names: bool = True,
     ax: Axes = None,
 ) -> Axes:
     """Draw curves of runs, such as losses, each label with a line and, over several seeds, a band.
@@ -131,6 +135,8 @@ def plot_curves(
         None for the median alone. What is infinite or NaN counts as above everything in quantiles, so that a run that
         diverged does not make the others look better.
       scale: of the values, "linear" or "log".
+      names: False leaves the names of the lines out, as small multiples want it that share one legend. Names are
+        placed by the limits that the axes have at this call: set other limits, or share an axis, before it.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -172,7 +178,8 @@ def plot_curves(
     if x is None:
         ax.set_xlabel("step")
     ax.margins(x=0.01)
-    name_lines(ax, lines)
+    if names:
+        name_lines(ax, lines)
     return ax
 
 

@@ -185,11 +185,15 @@ def one_line(thing: Any) -> str:
 
 
 def name_lines(ax: Axes, lines: Sequence[Any]) -> None:
-    """Say which line is which: right of their ends if all end at the right, else in a legend."""
+    """Say which line is which: right of their ends if all end at the right, else in a legend.
+
+    The places are those of the limits that the axes have now.
+    """
     named = [line for line in lines if not line.get_label().startswith("_")]
     roomy = ax.figure.figure.get_layout_engine() is not None
     longest = max((len(line.get_label()) for line in named), default=0)
-    if roomy and longest <= LONG_LABEL and len(named) * _gap(ax) <= 1 and all(_ends_right(ax, x) for x in named):
+    short = 0 < longest <= LONG_LABEL
+    if roomy and short and len(named) * _gap(ax) <= 1 and all(_ends_right(ax, x) for x in named):
         label_ends(ax, [(line.get_label(), _last(line)[1], line.get_color()) for line in named])
     elif named:
         handles = {"handles": named, "labels": [textwrap.fill(x.get_label(), 60) for x in named]}

@@ -97,7 +97,14 @@ def _run(function: Any, optimizers: tuple[Any, ...], start: jax.Array, steps: in
 
 @needs_matplotlib
 def plot_trajectories(
-    function: Any, optimizers: Any, *, steps: int, start: Any = None, domain: Domain | None = None, ax: Axes = None
+    function: Any,
+    optimizers: Any,
+    *,
+    steps: int,
+    start: Any = None,
+    domain: Domain | None = None,
+    names: bool = True,
+    ax: Axes = None,
 ) -> Axes:
     """Draw the paths of optimizers over the contours of a function of two variables, or over the curve of one.
 
@@ -108,6 +115,7 @@ def plot_trajectories(
     Args:
       function, optimizers, steps, start: see `trajectories`.
       domain: the interval to draw for each variable; by default the test function's, or what the paths need.
+      names: False leaves the names of the paths out, as small multiples want it that share one legend.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -123,7 +131,7 @@ def plot_trajectories(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['sgd', 'adam']
     """
-    return _draw("plot_trajectories", function, optimizers, steps, start, domain, ax)[0]
+    return _draw("plot_trajectories", function, optimizers, steps, start, domain, ax, names=names)[0]
 
 
 @needs_matplotlib
@@ -202,7 +210,15 @@ class Drawn(NamedTuple):
 
 
 def _draw(
-    owner: str, function: Any, optimizers: Any, steps: int, start: Any, domain: Domain | None, ax: Axes
+    owner: str,
+    function: Any,
+    optimizers: Any,
+    steps: int,
+    start: Any,
+    domain: Domain | None,
+    ax: Axes,
+    *,
+    names: bool = True,
 ) -> tuple[Axes, list[Drawn]]:
     paths = _paths(owner, function, optimizers, steps, start)
     first, _ = next(iter(paths.values()))
@@ -216,7 +232,8 @@ def _draw(
     for i, (label, (points, values)) in enumerate(paths.items()):
         style = {"color": ground.colours[i % len(ground.colours)], "marker": MARKERS[i % len(MARKERS)]}
         drawn.append(draw_path(ax, points, values, dots=steps <= DOTTED, label=label, **style))
-    name_lines(ax, [path.line for path in drawn])
+    if names:
+        name_lines(ax, [path.line for path in drawn])
     return ax, drawn
 
 
