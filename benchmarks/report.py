@@ -34,6 +34,11 @@ TEMPORARY = (
     "it writes one temporary of the parameters' size, Optax's form two. Each is new memory in every step, and costs "
     "more than the arithmetic (clip + adamw: no temporary here, one in Optax)"
 )
+KERNELS = (
+    "the step runs in place, without a temporary; its three results are three kernels, of which each reads its "
+    "operands again, and the ratio is that of this to what Optax's copy of a buffer costs, which differs from machine "
+    "to machine"
+)
 OPERATIONS = (
     "what XLA needs to compile follows the number of operations: a step of three additions for each leaf shows how "
     "little results alone cost. Ours has a few more for each leaf than Optax's, the bounds that keep a finite spike "
@@ -47,6 +52,7 @@ BRANCH = (
 REASONS = {
     ("lamb", "step"): TEMPORARY,
     ("adafactor", "step"): TEMPORARY,
+    **{(case, "step"): KERNELS for case in ("adabelief", "lion", "clip + adamw")},
     ("adam", "compile"): OPERATIONS,
     **{(case, "compile"): BRANCH for case in ("clip + adamw", "lamb", "adafactor")},
 }

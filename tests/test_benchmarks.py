@@ -101,4 +101,4 @@ def test_a_missed_target_is_called_missed():
     text = report.markdown(results, "", None)
     assert "| GPT-2 small | lion | step | 0.5 | 2 | missed |" in text
     assert "| GPT-2 small | lion | temporaries | 0.01 | 0 | met |" in text
-    assert "- **lion, step, GPT-2 small**: no reason is known." in text
+    assert "- **lion, step, GPT-2 small**: the step runs in place" in text
