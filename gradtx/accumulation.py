@@ -231,7 +231,9 @@ def _multi_steps(
 
 
 _multi_steps.__name__ = "MultiSteps"
-_multi_steps = constructor_of(MultiSteps, _multi_steps, as_schedule=as_schedule, real=False, record=())
+_multi_steps = constructor_of(
+    MultiSteps, _multi_steps, as_schedule=as_schedule, real=False, elementwise=False, record=()
+)
 
 # Read as any constructor is, by name and signature.
 for _attribute in ("signature", "kinds"):

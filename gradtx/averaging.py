@@ -303,4 +303,4 @@ def _lookahead(
 
 
 _lookahead.__name__ = _lookahead.__qualname__ = "lookahead"
-lookahead = constructor_of(_Lookahead, _lookahead, as_schedule=as_schedule, real=False, record=())
+lookahead = constructor_of(_Lookahead, _lookahead, as_schedule=as_schedule, real=False, elementwise=False, record=())
