@@ -39,8 +39,7 @@ def norm(x: jax.Array) -> jax.Array:
     # square be infinite, as XLA may square it by itself.
     low, high = 2 * float(jnp.finfo(x.dtype).tiny) ** 0.5, float(jnp.finfo(x.dtype).max) / 16
     largest = jax.lax.stop_gradient(jnp.clip(jnp.maximum(jnp.max(x), -jnp.min(x)), low, high))
-    total = jnp.sum(jnp.square(x * (1 / largest)))
-    return jnp.where(total == 0, 0, largest * jnp.sqrt(jnp.where(total == 0, 1, total)))  # of NaN it is NaN, not 0
+    return _or_zero(jnp.sum(jnp.square(x * (1 / largest))), lambda total: largest * jnp.sqrt(total))
 
 
 def rms(x: jax.Array) -> jax.Array:
@@ -85,11 +84,16 @@ def _magnitudes(tree: Tree) -> list[jax.Array]:
 
 def _if_right(sums: list[jax.Array], right: Callable[[], Any], wrong: Callable[[], Any]) -> Any:
     """`right()` if these sums of squares have not left the range of their dtype, else `wrong()`."""
-    low = float(min((jnp.finfo(x.dtype) for x in sums), key=lambda info: info.bits).tiny) ** 0.625
+    low = max(_least_sum(x.dtype) for x in sums)
     left = functools.reduce(operator.or_, [jnp.any((x == jnp.inf) | (x < low)) for x in sums])  # NaN shall stay NaN
     if isinstance(left, jax.core.Tracer):
         return jax.lax.cond(left, wrong, right)
     return wrong() if left else right()  # outside of `jit` a branch would be compiled anew for every call
+
+
+def _least_sum(dtype: Any) -> float:
+    """Smaller sums of squares may have lost entries to the denormal numbers: 2e-24 in float32."""
+    return float(jnp.finfo(dtype).tiny) ** 0.625
 
 
 def _root(x: jax.Array) -> jax.Array:
@@ -115,11 +119,14 @@ def _again(leaves: list[jax.Array], sums: list[jax.Array]) -> list[jax.Array]:
 
 def _scaled_norm(x: jax.Array, total: jax.Array) -> jax.Array:
     # XLA may square a scale by itself: its square, too, must be neither infinite nor denormal.
-    limits = jnp.finfo(x.dtype)
-    large = 2.0 ** (limits.maxexp // 2 - 1)
-    scale = jnp.where(total == jnp.inf, 1 / large, jnp.where(total < float(limits.tiny) ** 0.625, large, 1))
-    total = jnp.sum(jnp.square(scale.astype(x.dtype) * x))
-    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)) / scale)  # of NaN it is NaN, not 0
+    large = 2.0 ** (jnp.finfo(x.dtype).maxexp // 2 - 1)
+    scale = jnp.where(total == jnp.inf, 1 / large, jnp.where(total < _least_sum(x.dtype), large, 1))
+    return _or_zero(jnp.sum(jnp.square(scale.astype(x.dtype) * x)), lambda total: jnp.sqrt(total) / scale)
+
+
+def _or_zero(total: jax.Array, root: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """root(total), and 0 with a finite derivative where the total is 0; of NaN it is NaN."""
+    return jnp.where(total == 0, 0, root(jnp.where(total == 0, 1, total)))
 
 
 def _alike(leaves: list[jax.Array]) -> Iterator[list[int]]:
