@@ -68,6 +68,12 @@ def test_elements_do_not_meet(case):
     np.testing.assert_allclose(two_steps(order), two_steps(np.arange(6))[order], rtol=1e-6)
 
 
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=lambda case: case.name)
+def test_no_optimizer_falls_back_to_all_at_once(case):
+    jaxpr = jax.make_jaxpr(case.tx.update)(tree(1), case.tx.init(tree(0)), tree(0))
+    assert f"name={case.tx.name}" in str(jaxpr)
+
+
 def test_the_comparison_can_fail():
     @gradtx.transformation(elementwise=True)
     def centered():  # a lie: the mean is of all leaves

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import Literal
 
-from gradtx.core.tree import is_none
+from gradtx.core.tree import is_none, present
 
 __all__ = ["leaf_by_leaf"]
 
@@ -61,11 +61,17 @@ def leaf_by_leaf(
     functions: dict[Any, _Function] = {}
     results = []
     for row in zip(leaves, structure.flatten_up_to(params), *columns, strict=True):
+        update_, _, *kept = row
+        if not present(update_):  # not for this leaf
+            results.append((None, *kept))
+            continue
         arrays, form = jax.tree.flatten(row)
         shape = (form, *map(jax.typeof, arrays))
         if shape not in functions:
             functions[shape] = _function(name, one, shared, row)
         results.append(functions[shape](arrays))
+    if not functions:
+        return None
     new_updates, *new_columns = (structure.unflatten(column) for column in zip(*results, strict=True))
     ours, theirs = iter(new_columns), iter(functions[shape].shared)
     return new_updates, layout.unflatten([next(ours if mine else theirs) for mine in own])
