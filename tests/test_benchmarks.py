@@ -72,6 +72,12 @@ def test_a_donated_step_writes_nothing_but_its_results(name):
     assert ours["aliased_bytes"] >= 3 * 4 * 256**2 + ours["state_bytes"] - 64
 
 
+@pytest.mark.parametrize("name", ["lamb", "lars", "adafactor"])
+def test_what_needs_norms_of_its_direction_writes_it_once(name):
+    shapes = {f"w{i}": jax.ShapeDtypeStruct((256, 256), jnp.float32) for i in range(3)}
+    assert Compiled(gradtx, CASES[name].ours, shapes).record["temporary_bytes"] < 1.05 * 3 * 4 * 256**2
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "amsgrad", "adamax", "lion", "rmsprop", "adabelief"])
 def test_a_trace_grows_by_a_call_and_an_addition_for_each_leaf(name):
     tx = CASES[name].ours
