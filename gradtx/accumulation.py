@@ -16,12 +16,18 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Dtype, Period, number_of_steps
-from gradtx.core.constructor import constructor_of
 from gradtx.core.hyperparameters import increment
 from gradtx.core.names import find
 from gradtx.core.norms import global_norm
-from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.transformation import GradientTransformation, Transformation, initialize, run, transformation
+from gradtx.core.schedule import Schedule
+from gradtx.core.transformation import (
+    GradientTransformation,
+    Transformation,
+    initialize,
+    run,
+    transformation,
+    transformation_of,
+)
 from gradtx.core.tree import cast_like, is_none, map_leaves, present, zeros_like
 
 __all__ = [
@@ -231,9 +237,7 @@ def _multi_steps(
 
 
 _multi_steps.__name__ = "MultiSteps"
-_multi_steps = constructor_of(
-    MultiSteps, _multi_steps, as_schedule=as_schedule, real=False, elementwise=False, record=()
-)
+_multi_steps = transformation_of(MultiSteps, _multi_steps)
 
 # Read as any constructor is, by name and signature.
 for _attribute in ("signature", "kinds"):

@@ -14,10 +14,15 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Fraction, Period, Steps
 from gradtx.core.combine import apply_updates
-from gradtx.core.constructor import constructor_of
 from gradtx.core.hyperparameters import increment
-from gradtx.core.schedule import as_schedule
-from gradtx.core.transformation import GradientTransformation, Transformation, initialize, run, transformation
+from gradtx.core.transformation import (
+    GradientTransformation,
+    Transformation,
+    initialize,
+    run,
+    transformation,
+    transformation_of,
+)
 from gradtx.core.tree import as_float32, cast_like, check_match, is_none, map_leaves, path_string
 
 __all__ = [
@@ -303,4 +308,4 @@ def _lookahead(
 
 
 _lookahead.__name__ = _lookahead.__qualname__ = "lookahead"
-lookahead = constructor_of(_Lookahead, _lookahead, as_schedule=as_schedule, real=False, elementwise=False, record=())
+lookahead = transformation_of(_Lookahead, _lookahead)

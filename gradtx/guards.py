@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, Positive, Steps
 from gradtx.core.hyperparameters import increment
 from gradtx.core.norms import global_norm
-from gradtx.core.transformation import Transformation, initialize, maps_to_real, run, transformation
+from gradtx.core.transformation import Transformation, has, initialize, run, transformation
 from gradtx.core.tree import map_leaves, present
 
 __all__ = ["ApplyIfFiniteState", "SkipSpikesState", "apply_if_finite", "skip_spikes"]
@@ -53,7 +53,7 @@ class ApplyIfFiniteState(NamedTuple):
         return {name: getattr(self, name) for name in ("notfinite_count", "total_notfinite", "gave_up")}
 
 
-@transformation(real=lambda tx: maps_to_real(tx.inner))
+@transformation(real=lambda tx: has(tx.inner, "real"))
 def apply_if_finite(inner: Transformation, max_consecutive_errors: Steps) -> Any:
     """Skip the steps whose gradients have an infinite or NaN element.
 
@@ -115,7 +115,7 @@ class SkipSpikesState(NamedTuple):
         return {"total_skipped": self.total_skipped, "spike_limit": self.limit}
 
 
-@transformation(real=lambda tx: maps_to_real(tx.inner))
+@transformation(real=lambda tx: has(tx.inner, "real"))
 def skip_spikes(
     inner: Transformation,
     num_sigmas: Positive = 6.0,

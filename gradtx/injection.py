@@ -15,9 +15,9 @@ from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.transformation import (
     GradientTransformation,
     Transformation,
+    has,
     initialize,
     is_transformation,
-    maps_to_real,
     run,
     transformation,
 )
@@ -72,7 +72,7 @@ def inject_hyperparams(
 # Of a finished transformation
 
 
-@transformation(real=lambda tx: maps_to_real(tx.inner))
+@transformation(real=lambda tx: has(tx.inner, "real"))
 def _injected(inner: Transformation, *names: str) -> Any:
     keys, leaves, structure = _chosen(inner, names)
 

@@ -17,7 +17,7 @@ import numpy as np
 from gradtx.core.arguments import NonNegative, Real, numeric
 from gradtx.core.hyperparameters import increment
 from gradtx.core.norms import global_norm
-from gradtx.core.transformation import Transformation, initialize, maps_to_real, run, transformation
+from gradtx.core.transformation import Transformation, has, initialize, run, transformation
 from gradtx.core.tree import as_float32, is_none, map_leaves, present, ratio
 
 __all__ = [
@@ -234,7 +234,7 @@ def _normal_like(key: jax.Array, tree: Tree) -> Tree:
 # Agreement
 
 
-@transformation(real=lambda tx: maps_to_real(tx.inner))
+@transformation(real=lambda tx: has(tx.inner, "real"))
 def cautious(inner: Transformation) -> Any:
     """Take the steps of an optimizer only where they go down the gradient that came in: u·[u·g < 0] / max(share, 10⁻³).
 
@@ -274,7 +274,7 @@ def cautious(inner: Transformation) -> Any:
 # Layout
 
 
-@transformation(real=lambda tx: maps_to_real(tx.inner))
+@transformation(real=lambda tx: has(tx.inner, "real"))
 def flatten(inner: Transformation) -> Any:
     """Show a transformation all leaves as one vector, which can save time where there are many small ones.
 

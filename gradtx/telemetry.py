@@ -22,9 +22,9 @@ from gradtx.core.norms import global_norm
 from gradtx.core.select import arity, select
 from gradtx.core.transformation import (
     Transformation,
+    has,
     initialize,
     is_transformation,
-    maps_to_real,
     run,
     transformation,
 )
@@ -99,7 +99,7 @@ class MonitorState(NamedTuple):
         return self.measurements
 
 
-@transformation(real=lambda tx: tx.inner is not None and maps_to_real(tx.inner))
+@transformation(real=lambda tx: tx.inner is not None and has(tx.inner, "real"))
 def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = None, every: Period = 1) -> Any:
     """Measure what enters a transformation and what leaves it; read it with `metrics(state)`.
 

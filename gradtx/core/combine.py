@@ -25,7 +25,6 @@ from gradtx.core.transformation import (
     Transformation,
     has,
     initialize,
-    maps_to_real,
     run,
     transformation,
 )
@@ -98,7 +97,7 @@ def _parts(tx: GradientTransformation) -> tuple[Any, ...]:
 
 
 def _any_real(tx: GradientTransformation) -> bool:
-    return any(map(maps_to_real, _parts(tx)))
+    return any(has(part, "real") for part in _parts(tx))
 
 
 def _all_elementwise(tx: GradientTransformation) -> bool:
@@ -131,7 +130,7 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
         states = []
         for part in parts.values():
             states.append(initialize(part, params))
-            params = real_like(params) if maps_to_real(part) else params
+            params = real_like(params) if has(part, "real") else params
         return state_type(*states)
 
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
@@ -179,7 +178,7 @@ def _side_by_side(owner: str, parts: dict[str, Any], combine: Callable[..., Any]
 
 
 def _all_real(tx: GradientTransformation) -> bool:
-    return all(map(maps_to_real, _parts(tx)))
+    return all(has(part, "real") for part in _parts(tx))
 
 
 @transformation(real=_all_real, elementwise=_all_elementwise)

@@ -31,9 +31,9 @@ __all__ = [
     "has",
     "initialize",
     "is_transformation",
-    "maps_to_real",
     "run",
     "transformation",
+    "transformation_of",
 ]
 
 P = ParamSpec("P")
@@ -210,11 +210,16 @@ def transformation(
     """
 
     def decorate(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-        return constructor_of(
-            GradientTransformation, body, as_schedule=as_schedule, real=real, elementwise=elementwise, record=record
-        )
+        return transformation_of(GradientTransformation, body, real=real, elementwise=elementwise, record=record)
 
     return decorate if body is None else decorate(body)
+
+
+def transformation_of(
+    cls: type[Value], body: Any, *, real: Any = False, elementwise: Any = False, record: tuple[str, ...] = ()
+) -> Any:
+    """The constructor that `transformation` makes of a body, for values of a class of their own."""
+    return constructor_of(cls, body, as_schedule=as_schedule, real=real, elementwise=elementwise, record=record)
 
 
 @transformation
@@ -346,19 +351,14 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
         return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
 
 
-def has(tx: Any, property: str) -> bool:
-    """Whether a transformation is what its constructor declares it to be: `real`, `elementwise`."""
+def has(tx: Any, flag: str) -> bool:
+    """Whether a transformation is what constructors declare: its updates "real" whatever comes in, or "elementwise"."""
     if not isinstance(tx, GradientTransformation):
         return False
     if tx.formula is not tx:
-        return has(tx.formula, property)
-    flag = getattr(tx.constructor, property)
-    return flag(tx) if callable(flag) else flag
-
-
-def maps_to_real(tx: Any) -> bool:
-    """Whether the updates that leave this transformation are real whatever comes in."""
-    return has(tx, "real")
+        return has(tx.formula, flag)
+    declared = getattr(tx.constructor, flag)
+    return declared(tx) if callable(declared) else declared
 
 
 class _owner:
