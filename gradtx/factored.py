@@ -10,6 +10,7 @@ import numpy as np
 
 from gradtx.core.arguments import Fraction, NonNegative, Real
 from gradtx.core.hyperparameters import increment
+from gradtx.core.recompute import apart, cheap
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import (
     abs_squared,
@@ -97,8 +98,7 @@ def scale_by_factored_rms(
             return decay * old + (1 - decay) * new
 
         row = map_some(lambda r, g: blend(r, mean_square(g, axes(g)[1]) + epsilon), state.row, updates)  # type: ignore[index]
-        # (2g)²/4 is g² to XLA's eyes no more: for two readers of the same squares it would write them to memory.
-        column = map_some(lambda c, g: blend(c, mean_square(2 * g, axes(g)[0]) / 4 + epsilon), state.column, updates)  # type: ignore[index]
+        column = map_some(lambda c, g: blend(c, mean_square(apart(g), axes(g)[0]) + epsilon), state.column, updates)  # type: ignore[index]
         second_moment = map_some(lambda v, g: blend(v, abs_squared(g) + epsilon), state.second_moment, updates)
 
         def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
@@ -106,7 +106,7 @@ def scale_by_factored_rms(
             mean = jnp.mean(r, second - (second > largest), keepdims=True) + least(r.dtype)
             return bounded(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
 
-        by_factors = map_some(factored_rate, updates, row, column)
+        by_factors = map_some(functools.partial(cheap, factored_rate), updates, row, column)
         by_moment = map_some(lambda g, v: bounded(g) / sqrt(v), updates, second_moment)
         updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=is_none)
         return updates, FactoredState(increment(state.count), row, column, second_moment)

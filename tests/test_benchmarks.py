@@ -73,9 +73,9 @@ def test_a_donated_step_writes_nothing_but_its_results(name):
 
 
 @pytest.mark.parametrize("name", ["lamb", "lars", "adafactor"])
-def test_what_needs_norms_of_its_direction_writes_it_once(name):
-    shapes = {f"w{i}": jax.ShapeDtypeStruct((256, 256), jnp.float32) for i in range(3)}
-    assert Compiled(gradtx, CASES[name].ours, shapes).record["temporary_bytes"] < 1.05 * 3 * 4 * 256**2
+def test_what_needs_norms_of_its_direction_does_not_write_it(name):
+    shapes = {f"w{i}": jax.ShapeDtypeStruct((1024, 1024), jnp.float32) for i in range(3)}
+    assert Compiled(gradtx, CASES[name].ours, shapes).record["temporary_bytes"] < 0.01 * 3 * 4 * 1024**2
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "amsgrad", "adamax", "lion", "rmsprop", "adabelief"])

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Real
 from gradtx.core.hyperparameters import EmptyState
 from gradtx.core.names import checked_name, part_names
+from gradtx.core.recompute import remembering
 from gradtx.core.transformation import (
     GradientTransformation,
     Transformation,
@@ -125,6 +126,8 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
     """
     parts = _named(transformations, named)
     state_type = _state_type(tuple(parts))
+    # A part may take norms of what the parts before it have computed.
+    measured = not all(has(part, "elementwise") for part in list(parts.values())[1:])
 
     def init(params: Tree) -> Tree:
         states = []
@@ -136,9 +139,10 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         _check_state("chain", state, state_type)
         new_states = []
-        for part, part_state in zip(parts.values(), state, strict=True):
-            updates, new_state = run(part, updates, part_state, params, extra_args)
-            new_states.append(new_state)
+        with remembering(measured):
+            for part, part_state in zip(parts.values(), state, strict=True):
+                updates, new_state = run(part, updates, part_state, params, extra_args)
+                new_states.append(new_state)
         return updates, state_type(*new_states)
 
     return init, update

@@ -4,14 +4,18 @@ A model has thousands of leaves and a dozen shapes. To trace an operation on a l
 leaves seconds. What treats every element by itself is therefore one inner function of a leaf, whose trace JAX keeps for
 the next leaf of this shape; XLA inlines it, and the compiled step is the same. What all leaves share (a bias
 correction, a rate that follows a schedule) is computed once, outside of it.
+
+It also says how a large leaf's update comes from the new state, for norms that compute it again (see `recompute`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import Literal
 
+from gradtx.core.recompute import evaluate, forgetting, is_worthwhile, read, remember
 from gradtx.core.tree import is_none, present
 
 __all__ = ["leaf_by_leaf"]
@@ -35,10 +39,14 @@ def leaf_by_leaf(
     """
     structure: Any
     leaves, structure = jax.tree.flatten(updates, is_leaf=is_none)
-    if len(leaves) < FEW or not any(isinstance(x, jax.core.Tracer) for x in leaves):
+    if not any(isinstance(x, jax.core.Tracer) for x in leaves):
+        return None
+    if len(leaves) < FEW and not any(map(is_worthwhile, leaves)):
         return None
 
     def of_leaves(x: Tree) -> bool:
+        if structure.num_nodes == 1 and np.shape(x) != np.shape(leaves[0]):
+            return False  # parameters that are one array look like any number
         return jax.tree.structure(x, is_leaf=is_none) == structure
 
     if params is None:
@@ -80,32 +88,41 @@ def leaf_by_leaf(
 class _Function(NamedTuple):
     """What happens to a leaf of one shape, and what all leaves share."""
 
-    of_leaf: Callable[..., Any]  # (numbers, arrays) -> results
+    of_leaf: Callable[..., Any]  # (numbers, arrays) -> (update, *state)
     numbers: list[Any]
     shared: list[Any]
+    equations: list[Any]  # of a leaf
+    variables: list[Any]  # in them: the new update, the new state, the numbers, the arrays
 
     def __call__(self, arrays: list[Any]) -> Any:
-        return self.of_leaf(self.numbers, arrays)
+        results = self.of_leaf(self.numbers, arrays)
+        if is_worthwhile(results[0]):
+            new, *others = self.variables
+            values = [*jax.tree.leaves(results[1:]), *self.numbers, *arrays]
+            known = {x: value for x, value in zip(others, values, strict=True) if not isinstance(x, Literal)}
+            remember(results[0], new, self.equations, known)
+        return results
 
 
 def _function(name: str, one: Callable[..., Any], shared: list[Any], row: tuple[Any, ...]) -> _Function:
     """`one` in two parts: what does not depend on the leaf is computed here, the rest is a jitted function."""
-    closed, shapes = jax.make_jaxpr(one, return_shape=True)(shared, *row)
+    with forgetting():
+        closed, shapes = jax.make_jaxpr(one, return_shape=True)(shared, *row)
     jaxpr = closed.jaxpr
-    given = jax.tree.leaves(shared)
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *given], strict=False))
-    of_leaf = jaxpr.invars[len(given) :]
+    values = jax.tree.leaves(shared)
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *values], strict=False))
+    of_leaf = jaxpr.invars[len(values) :]
     rest = []
     for equation in jaxpr.eqns:
         if all(isinstance(x, Literal) or x in known for x in equation.invars):
-            _evaluate([equation], known)
+            evaluate([equation], known)
         else:
             rest.append(equation)
     shared_form: Any
     leaf_form: Any
     shared_form, leaf_form = map(jax.tree.structure, shapes)
     count = shared_form.num_leaves
-    new_shared = shared_form.unflatten([_read(x, known) for x in jaxpr.outvars[:count]])
+    new_shared = shared_form.unflatten([read(x, known) for x in jaxpr.outvars[:count]])
     outputs = jaxpr.outvars[count:]
     used = {x for equation in rest for x in equation.invars if not isinstance(x, Literal)}
     used |= {x for x in outputs if not isinstance(x, Literal)}
@@ -113,23 +130,8 @@ def _function(name: str, one: Callable[..., Any], shared: list[Any], row: tuple[
 
     def function(values: list[Any], arrays: list[Any]) -> Any:
         environment = dict(zip([*numbers, *of_leaf], [*values, *arrays], strict=True))
-        _evaluate(rest, environment)
-        return leaf_form.unflatten([_read(x, environment) for x in outputs])
+        evaluate(rest, environment)
+        return leaf_form.unflatten([read(x, environment) for x in outputs])
 
     function.__name__ = name
-    return _Function(jax.jit(function), [known[x] for x in numbers], new_shared)
-
-
-def _evaluate(equations: Iterable[Any], environment: dict[Any, Any]) -> None:
-    for equation in equations:
-        bound = equation.primitive.get_bind_params(equation.params)
-        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX has both
-        values = [_read(x, environment) for x in equation.invars]
-        results = equation.primitive.bind(*functions, *values, **params)
-        environment.update(
-            zip(equation.outvars, results if equation.primitive.multiple_results else [results], strict=True)
-        )
-
-
-def _read(x: Any, environment: dict[Any, Any]) -> Any:
-    return x.val if isinstance(x, Literal) else environment[x]
+    return _Function(jax.jit(function), [known[x] for x in numbers], new_shared, rest, [*outputs, *numbers, *of_leaf])

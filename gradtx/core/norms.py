@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.core.recompute import SMALL, anew
 from gradtx.core.tree import as_float32, is_none, map_leaves, map_some, present
 
 __all__ = ["global_norm", "in_both", "norm", "norms", "rms", "rms_of_leaves"]
@@ -21,7 +22,7 @@ __all__ = ["global_norm", "in_both", "norm", "norms", "rms", "rms_of_leaves"]
 Tree = Any
 
 # How many small things to put together at once: XLA takes time in the square of the number of operands.
-GROUP, SMALL = 32, 2**14
+GROUP = 32
 
 
 def norm(x: jax.Array) -> jax.Array:
@@ -49,11 +50,10 @@ def rms(x: jax.Array) -> jax.Array:
 
 def norms(tree: Tree) -> Tree:
     """The 2-norm of each leaf, in float32 or wider; None where the leaf is."""
-    leaves = _magnitudes(tree)
-    sums = [jnp.sum(jnp.square(x)) for x in leaves]
+    sums = _sums_of_squares(tree)
     vectors = _vectors(sums)
-    right, wrong = lambda: list(map(_root, vectors)), lambda: _vectors(_again(leaves, sums))
-    lengths = itertools.chain.from_iterable(map(jnp.unstack, _if_right(vectors, right, wrong) if leaves else []))
+    right, wrong = lambda: list(map(_root, vectors)), lambda: _vectors(_again(tree, sums))
+    lengths = itertools.chain.from_iterable(map(jnp.unstack, _if_right(vectors, right, wrong) if sums else []))
     return jax.tree.map(lambda x: next(lengths) if present(x) else None, tree, is_leaf=is_none)
 
 
@@ -64,12 +64,11 @@ def rms_of_leaves(tree: Tree) -> Tree:
 
 def global_norm(updates: Tree) -> jax.Array:
     """√Σ|x|² over all leaves of a tree, in float32 or wider."""
-    leaves = _magnitudes(updates)
-    if not leaves:
+    sums = _sums_of_squares(updates)
+    if not sums:
         return jnp.zeros(())
-    sums = [jnp.sum(jnp.square(x)) for x in leaves]
     total = jnp.sum(jnp.concatenate(_vectors(sums)))
-    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_again(leaves, sums)))))
+    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_again(updates, sums)))))
 
 
 def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -78,8 +77,12 @@ def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
 
 
 def _magnitudes(tree: Tree) -> list[jax.Array]:
-    wide = [as_float32(x) for x in jax.tree.leaves(tree) if present(x)]
+    wide = [as_float32(anew(x)) for x in jax.tree.leaves(tree) if present(x)]
     return [jnp.abs(x) if jnp.iscomplexobj(x) else x for x in wide]
+
+
+def _sums_of_squares(tree: Tree) -> list[jax.Array]:
+    return [jnp.sum(jnp.square(x)) for x in _magnitudes(tree)]
 
 
 def _if_right(sums: list[jax.Array], right: Callable[[], Any], wrong: Callable[[], Any]) -> Any:
@@ -100,11 +103,12 @@ def _root(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))  # 0 is never right, but has a derivative
 
 
-def _again(leaves: list[jax.Array], sums: list[jax.Array]) -> list[jax.Array]:
+def _again(tree: Tree, sums: list[jax.Array]) -> list[jax.Array]:
     """The norm of each, whose sum of squares says by what to scale it before.
 
     Small leaves of one shape are taken together, so that the branch that is hardly ever taken compiles quickly.
     """
+    leaves = _magnitudes(tree)
     lengths = [jnp.zeros(())] * len(leaves)
     for places in _alike(leaves):
         if len(places) == 1:
