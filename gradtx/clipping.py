@@ -1,6 +1,7 @@
 """Transformations that bound the updates: by element, by unit, by leaf, or all together; and gradients by example."""
 
 import math
+import operator
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import NonNegative, Positive, Real
-from gradtx.core.norms import global_norm, norm, norms, rms_of_leaves
+from gradtx.core.norms import global_norm, norm, of_norms
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import LeafError, as_float32, is_none, least, map_leaves, map_some, map_with_path, present
 
@@ -93,10 +94,12 @@ def clip_by_block_norm(max_norm: Positive) -> Any:
 
     Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
     """
-    return None, lambda updates, state, params=None: (
-        map_some(lambda u, size: _at_most(max_norm, size) * u, updates, norms(updates)),
-        state,
-    )
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        factor = of_norms(lambda length, size: _at_most(max_norm, length), updates)
+        return map_some(operator.mul, factor, updates), state
+
+    return None, update
 
 
 @transformation
@@ -109,7 +112,9 @@ def clip_by_block_rms(threshold: Positive) -> Any:
     Source: Shazeer & Stern 2018, section 6, https://arxiv.org/abs/1804.04235
     """
     return None, lambda updates, state, params=None: (
-        map_some(lambda u, size: _at_most(threshold, size) * u, updates, rms_of_leaves(updates)),
+        map_some(
+            operator.mul, of_norms(lambda norm, n: _at_most(threshold, norm / max(n, 1) ** 0.5), updates), updates
+        ),
         state,
     )
 

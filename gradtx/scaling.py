@@ -9,6 +9,7 @@ The ways to let weights decay, with the rate η, the decay λ and the step u of 
     decay_weights last                                  whatever the rate, θ − η·u − λ·θ
 """
 
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
 from gradtx.core.combine import chain, scale
-from gradtx.core.norms import in_both, norms, rms_of_leaves
+from gradtx.core.norms import in_both, of_norms
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import map_leaves, map_some
@@ -254,12 +255,12 @@ def scale_by_trust_ratio(
     def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         updates, params = in_both(updates, params)
 
-        def trust(u: jax.Array, size: jax.Array, other: jax.Array) -> jax.Array:
-            ours, theirs = jnp.maximum(size, min_norm), jnp.maximum(other, min_norm)
+        def trust(ours: jax.Array, theirs: jax.Array, size: int) -> jax.Array:
+            ours, theirs = jnp.maximum(ours, min_norm), jnp.maximum(theirs, min_norm)
             usable = (ours > 0) & (theirs > 0)
-            return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1) * u
+            return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
 
-        return map_some(trust, updates, *norms((updates, params))), state
+        return map_some(operator.mul, of_norms(trust, updates, params), updates), state
 
     return None, update
 
@@ -278,7 +279,8 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3) -> Any:
 
     def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         updates, params = in_both(updates, params)
-        return map_some(lambda u, size: jnp.maximum(size, min_scale) * u, updates, norms(params)), state
+        factor = of_norms(lambda length, size: jnp.maximum(length, min_scale), params)
+        return map_some(operator.mul, factor, updates), state
 
     return None, update
 
@@ -297,7 +299,8 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
 
     def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         updates, params = in_both(updates, params)
-        return map_some(lambda u, size: jnp.maximum(size, min_scale) * u, updates, rms_of_leaves(params)), state
+        factor = of_norms(lambda length, size: jnp.maximum(length / max(size, 1) ** 0.5, min_scale), params)
+        return map_some(operator.mul, factor, updates), state
 
     return None, update
 

@@ -1,13 +1,11 @@
 """Norms that neither overflow nor divide by zero: of one array, of each leaf of a tree, of all leaves together.
 
 Of many leaves the squares are added in one pass. Only where a sum is too large or too small to be right (entries at
-1e30, or below 1e-19) the leaves are read again, each scaled by a power of two.
+1e30, or below 1e-19) the leaves are read again, each scaled by a power of two. Small leaves of one shape are taken
+a few at a time: a sum of its own for each is what takes long, to compile and to run.
 """
 
-import functools
-import itertools
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,21 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.recompute import SMALL, anew
-from gradtx.core.tree import as_float32, is_none, map_leaves, map_some, present
+from gradtx.core.tree import as_float32, is_none, map_leaves, present
 
-__all__ = ["global_norm", "in_both", "norm", "norms", "rms", "rms_of_leaves"]
+__all__ = ["global_norm", "in_both", "norm", "of_norms", "rms"]
 
 Tree = Any
 
-# How many small things to put together at once: XLA takes time in the square of the number of operands.
-GROUP = 32
+GROUP, JOINED = 8, 32  # leaves, and vectors, that are put together at once
 
 
 def norm(x: jax.Array) -> jax.Array:
     """The 2-norm of one array, in float32 or wider, with the derivative 0, not NaN, at 0.
 
     Divides by the largest entry before squaring: three passes, but no branch, which a GPU would have to wait for. Of
-    many leaves take `norms`, with one branch for all.
+    many leaves take `of_norms`, with one branch for all.
     """
     x = as_float32(x)
     if jnp.iscomplexobj(x):
@@ -48,27 +45,35 @@ def rms(x: jax.Array) -> jax.Array:
     return norm(x) / max(np.size(x), 1) ** 0.5
 
 
-def norms(tree: Tree) -> Tree:
-    """The 2-norm of each leaf, in float32 or wider; None where the leaf is."""
-    sums = _sums_of_squares(tree)
-    vectors = _vectors(sums)
-    right, wrong = lambda: list(map(_root, vectors)), lambda: _vectors(_again(tree, sums))
-    lengths = itertools.chain.from_iterable(map(jnp.unstack, _if_right(vectors, right, wrong) if sums else []))
-    return jax.tree.map(lambda x: next(lengths) if present(x) else None, tree, is_leaf=is_none)
+def of_norms(f: Callable[..., jax.Array], *trees: Tree) -> Tree:
+    """A number for each leaf, computed from the 2-norms that it has in these trees; None where it is None.
 
-
-def rms_of_leaves(tree: Tree) -> Tree:
-    """√mean|x|² of each leaf; 0 for an empty leaf."""
-    return map_some(lambda length, x: length / max(np.size(x), 1) ** 0.5, norms(tree), tree)
+    Args:
+      f: `f(*norms, size)` for a few leaves at once: their norms, a vector for each tree, in float32 or wider, and the
+        number of elements of each of these leaves; returns a vector.
+      *trees: of the same structure and shapes.
+    """
+    structure: Any = jax.tree.structure(trees[0], is_leaf=is_none)
+    columns = [structure.flatten_up_to(tree) for tree in trees]
+    groups = _alike(columns[0])
+    lengths = iter(_norms([_Group([column[i] for i in places]) for places in groups for column in columns]))
+    numbers: list[Any] = [None] * structure.num_leaves
+    for places in groups:
+        vectors = [next(lengths) for _ in columns]
+        for i, number in zip(places, jnp.unstack(f(*vectors, np.size(columns[0][places[0]]))), strict=True):
+            numbers[i] = number
+    return structure.unflatten(numbers)
 
 
 def global_norm(updates: Tree) -> jax.Array:
     """√Σ|x|² over all leaves of a tree, in float32 or wider."""
-    sums = _sums_of_squares(updates)
-    if not sums:
+    leaves = jax.tree.leaves(updates, is_leaf=is_none)
+    groups = [_Group([leaves[i] for i in places]) for places in _alike(leaves)]
+    if not groups:
         return jnp.zeros(())
-    total = jnp.sum(jnp.concatenate(_vectors(sums)))
-    return _if_right([total], lambda: _root(total), lambda: norm(jnp.concatenate(_vectors(_again(updates, sums)))))
+    sums = [group.of_each(_sum_of_squares) for group in groups]
+    total = jnp.sum(_joined(sums))
+    return _if_right([total], lambda: _root(total), lambda: norm(_joined(_again(groups, sums))))
 
 
 def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -76,19 +81,49 @@ def in_both(updates: Tree, params: Tree) -> tuple[Tree, Tree]:
     return map_leaves(lambda u, p: u, updates, params), map_leaves(lambda u, p: p, updates, params)
 
 
-def _magnitudes(tree: Tree) -> list[jax.Array]:
-    wide = [as_float32(anew(x)) for x in jax.tree.leaves(tree) if present(x)]
-    return [jnp.abs(x) if jnp.iscomplexobj(x) else x for x in wide]
+class _Group:
+    """Small leaves of one shape, or one leaf."""
+
+    def __init__(self, leaves: list[Any]):
+        self.leaves = leaves
+        self.together = jnp.stack(list(map(_magnitude, leaves))) if len(leaves) > 1 else None
+
+    def of_each(self, f: Callable[..., jax.Array], *numbers: jax.Array) -> jax.Array:
+        """The vector of f(leaf, *numbers of the leaf)."""
+        if self.together is not None:
+            return jax.vmap(f)(self.together, *numbers)
+        return f(_magnitude(self.leaves[0]), *(vector[0] for vector in numbers))[None]
 
 
-def _sums_of_squares(tree: Tree) -> list[jax.Array]:
-    return [jnp.sum(jnp.square(x)) for x in _magnitudes(tree)]
+def _magnitude(x: Any) -> jax.Array:
+    x = as_float32(anew(x))
+    return jnp.abs(x) if jnp.iscomplexobj(x) else x
+
+
+def _alike(leaves: list[Any]) -> list[list[int]]:
+    """The places of the leaves that are taken together."""
+    places: dict[Any, list[int]] = {}
+    for i, x in enumerate(leaves):
+        if present(x):
+            places.setdefault((np.shape(x), jnp.result_type(x), i if np.size(x) > SMALL else None), []).append(i)
+    return [alike[i : i + GROUP] for alike in places.values() for i in range(0, len(alike), GROUP)]
+
+
+def _norms(groups: list[_Group]) -> list[jax.Array]:
+    sums = [group.of_each(_sum_of_squares) for group in groups]
+    if not sums:
+        return []
+    return _if_right(sums, lambda: list(map(_root, sums)), lambda: _again(groups, sums))
+
+
+def _sum_of_squares(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x))
 
 
 def _if_right(sums: list[jax.Array], right: Callable[[], Any], wrong: Callable[[], Any]) -> Any:
-    """`right()` if these sums of squares have not left the range of their dtype, else `wrong()`."""
-    low = max(_least_sum(x.dtype) for x in sums)
-    left = functools.reduce(operator.or_, [jnp.any((x == jnp.inf) | (x < low)) for x in sums])  # NaN shall stay NaN
+    """`right()` if these sums of squares have not left the range of their dtypes, else `wrong()`."""
+    low, together = max(_least_sum(x.dtype) for x in sums), _joined(list(map(jnp.atleast_1d, sums)))
+    left = jnp.any((together == jnp.inf) | (together < low))  # NaN shall stay NaN
     if isinstance(left, jax.core.Tracer):
         return jax.lax.cond(left, wrong, right)
     return wrong() if left else right()  # outside of `jit` a branch would be compiled anew for every call
@@ -103,22 +138,9 @@ def _root(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))  # 0 is never right, but has a derivative
 
 
-def _again(tree: Tree, sums: list[jax.Array]) -> list[jax.Array]:
-    """The norm of each, whose sum of squares says by what to scale it before.
-
-    Small leaves of one shape are taken together, so that the branch that is hardly ever taken compiles quickly.
-    """
-    leaves = _magnitudes(tree)
-    lengths = [jnp.zeros(())] * len(leaves)
-    for places in _alike(leaves):
-        if len(places) == 1:
-            (i,) = places
-            lengths[i] = _scaled_norm(leaves[i], sums[i])
-            continue
-        together = jax.vmap(_scaled_norm)(*(jnp.stack([tree[i] for i in places]) for tree in (leaves, sums)))
-        for i, length in zip(places, jnp.unstack(together), strict=True):
-            lengths[i] = length
-    return lengths
+def _again(groups: list[_Group], sums: list[jax.Array]) -> list[jax.Array]:
+    """The norms of leaves whose sums of squares say by what to scale them before."""
+    return [group.of_each(_scaled_norm, vector) for group, vector in zip(groups, sums, strict=True)]
 
 
 def _scaled_norm(x: jax.Array, total: jax.Array) -> jax.Array:
@@ -133,14 +155,8 @@ def _or_zero(total: jax.Array, root: Callable[[jax.Array], jax.Array]) -> jax.Ar
     return jnp.where(total == 0, 0, root(jnp.where(total == 0, 1, total)))
 
 
-def _alike(leaves: list[jax.Array]) -> Iterator[list[int]]:
-    places: dict[Any, list[int]] = {}
-    for i, x in enumerate(leaves):
-        places.setdefault((x.shape, x.dtype, i if x.size > SMALL else None), []).append(i)
-    for alike in places.values():
-        yield from (alike[i : i + GROUP] for i in range(0, len(alike), GROUP))
-
-
-def _vectors(numbers: list[jax.Array]) -> list[jax.Array]:
-    """0-d arrays as vectors of a few each."""
-    return [jnp.stack(numbers[i : i + GROUP]) for i in range(0, len(numbers), GROUP)]
+def _joined(vectors: list[jax.Array]) -> jax.Array:
+    """All in one vector: XLA takes time in the square of the number of operands."""
+    while len(vectors) > 1:
+        vectors = [jnp.concatenate(vectors[i : i + JOINED]) for i in range(0, len(vectors), JOINED)]
+    return vectors[0]
