@@ -111,12 +111,12 @@ def clip_by_block_rms(threshold: Positive) -> Any:
 
     Source: Shazeer & Stern 2018, section 6, https://arxiv.org/abs/1804.04235
     """
-    return None, lambda updates, state, params=None: (
-        map_some(
-            operator.mul, of_norms(lambda norm, n: _at_most(threshold, norm / max(n, 1) ** 0.5), updates), updates
-        ),
-        state,
-    )
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        factor = of_norms(lambda length, size: _at_most(threshold, length / max(size, 1) ** 0.5), updates)
+        return map_some(operator.mul, factor, updates), state
+
+    return None, update
 
 
 # By unit

@@ -15,7 +15,7 @@ from gradtx.core.transformation import transformation
 from gradtx.core.tree import (
     abs_squared,
     as_float32,
-    bounded,
+    bounded_or_nan,
     is_none,
     least,
     map_some,
@@ -104,10 +104,10 @@ def scale_by_factored_rms(
         def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
             second, largest = axes(g)  # type: ignore[misc]
             mean = jnp.mean(r, second - (second > largest), keepdims=True) + least(r.dtype)
-            return bounded(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
+            return bounded_or_nan(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
 
         by_factors = map_some(functools.partial(cheap, factored_rate), updates, row, column)
-        by_moment = map_some(lambda g, v: bounded(g) / sqrt(v), updates, second_moment)
+        by_moment = map_some(functools.partial(cheap, lambda g, v: bounded_or_nan(g) / sqrt(v)), updates, second_moment)
         updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=is_none)
         return updates, FactoredState(increment(state.count), row, column, second_moment)
 

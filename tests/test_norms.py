@@ -109,3 +109,18 @@ def test_the_usual_case_reads_each_leaf_once_and_small_ones_together():
     expected = sorted([8 * 16, 8 * 16, 4 * 16, 2**14 + 1, 3])
     assert sorted(sums(norms, tree)) == expected
     assert sorted(sums(gradtx.global_norm, tree)) == sorted([*expected, 22])  # and the sum of these
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [gradtx.clip_by_block_norm, gradtx.clip_by_block_rms, gradtx.scale_by_param_block_norm],
+    ids=lambda constructor: constructor.__name__,
+)
+def test_an_array_for_the_elements_is_not_one_for_the_leaves(tx):
+    limits = jnp.array([1.0, 2.0, 3.0])
+    tree = {name: scale * jnp.array([3.0, 4.0, 12.0]) for name, scale in (("x", 1.0), ("y", 10.0), ("z", 100.0))}
+    updates, _ = tx(limits).update(tree, tx(limits).init(tree), tree)
+    for i, limit in enumerate(limits):
+        expected, _ = tx(limit).update(tree, tx(limit).init(tree), tree)
+        for name in tree:
+            np.testing.assert_allclose(updates[name][i], expected[name][i], rtol=1e-6)

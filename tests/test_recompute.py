@@ -56,16 +56,22 @@ def test_compiled_and_eager_steps_agree(name, scale):
     assert_close(compiled, eager, rtol=3e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["lamb", "adafactor", "of a whole optimizer"])
 def test_parameters_that_are_one_array(name):
     tx, g = MEASURED[name], [tree(1)["big"], tree(2)["big"]]
-    assert barriers(tx, g[0]) > 0
+    assert barriers(tx, g[0]) == barriers(tx, {"big": g[0]}) > 0
     assert_close(after(tx, jax.jit(tx.update), g[0], g), after(tx, tx.update, g[0], g), rtol=3e-5, atol=1e-6)
 
 
 def test_small_leaves_are_kept():
     small = {"a": jnp.ones((8, 8)), "b": jnp.ones(8)}
     assert barriers(MEASURED["lamb"], small) == 0
+
+
+def test_what_was_not_computed_is_taken_as_it_is():
+    tx = gradtx.chain(gradtx.identity(), gradtx.trace(0.9), gradtx.identity(), gradtx.clip_by_global_norm(1.0))
+    updates, _ = jax.jit(tx.update)(tree(1), tx.init(tree(0)))
+    np.testing.assert_allclose(gradtx.global_norm(updates), 1, rtol=1e-6)
 
 
 def test_what_takes_no_norms_is_traced_as_ever():
@@ -111,11 +117,41 @@ def test_many_rates_at_once_and_derivatives_by_the_rate():
     assert_close(jax.jit(jax.grad(along_params))(g), jax.grad(along_params)(g), rtol=1e-3, atol=1e-7)
 
 
-def test_no_tracer_is_kept():
-    tx = gradtx.chain(gradtx.partition({"big": gradtx.adam(0.1), "*": gradtx.sgd(0.1)}), gradtx.clip_by_global_norm(1))
+@pytest.mark.parametrize(
+    "inner",
+    [
+        gradtx.partition({"big": gradtx.adam(0.1), "*": gradtx.sgd(0.1)}),
+        gradtx.accumulate(gradtx.adam(0.1), 2),
+        gradtx.conditionally_transform(gradtx.adam(0.1), lambda step, *_: step > 1),
+    ],
+    ids=lambda tx: tx.name,
+)
+def test_no_tracer_is_kept(inner):
+    tx = gradtx.chain(inner, gradtx.clip_by_global_norm(1))
     with jax.checking_leaks():
-        for optimizer in (MEASURED["lamb"], tx):
-            jax.jit(optimizer.update)(tree(1), optimizer.init(tree(0)), tree(0))
+        jax.jit(tx.update)(tree(1), tx.init(tree(0)), tree(0))
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.adafactor(0.1, momentum=0.9, dtype_momentum="bfloat16"),
+        gradtx.chain(gradtx.trace(0.9, accumulator_dtype="bfloat16"), gradtx.clip_by_global_norm(1.0)),
+    ],
+    ids=lambda tx: tx.name,
+)
+def test_the_state_keeps_its_dtypes(tx):
+    state = tx.init(tree(0))
+    _, new = jax.eval_shape(tx.update, tree(1), state, tree(0))
+    assert jax.tree.map(jnp.result_type, new) == jax.tree.map(jnp.result_type, state)
+
+
+def test_nothing_is_computed_from_itself():
+    tx, params = gradtx.chain(gradtx.identity(), gradtx.clip_by_global_norm(0.1)), {"big": tree(0)["big"]}
+    batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
+    with jax.disable_jit():
+        updates = jax.vmap(lambda g: tx.update(g, tx.init(params), params)[0])(batch)
+    np.testing.assert_allclose(jax.vmap(gradtx.global_norm)(updates), 0.1, rtol=1e-5)
 
 
 def test_an_array_can_be_computed_anew():

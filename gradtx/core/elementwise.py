@@ -45,9 +45,10 @@ def leaf_by_leaf(
         return None
 
     def of_leaves(x: Tree) -> bool:
-        if structure.num_nodes == 1 and np.shape(x) != np.shape(leaves[0]):
-            return False  # parameters that are one array look like any number
-        return jax.tree.structure(x, is_leaf=is_none) == structure
+        if jax.tree.structure(x, is_leaf=is_none) != structure:
+            return False
+        # Parameters that are one array look like any number.
+        return structure.num_nodes > 1 or np.shape(x) == np.shape(leaves[0])
 
     if params is None:
         params = structure.unflatten([None] * len(leaves))

@@ -5,6 +5,7 @@ Of many leaves the squares are added in one pass. Only where a sum is too large 
 a few at a time: a sum of its own for each is what takes long, to compile and to run.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,23 +47,23 @@ def rms(x: jax.Array) -> jax.Array:
 
 
 def of_norms(f: Callable[..., jax.Array], *trees: Tree) -> Tree:
-    """A number for each leaf, computed from the 2-norms that it has in these trees; None where it is None.
+    """f(norms, size) of each leaf, from the 2-norms that it has in these trees; None where it is None.
 
     Args:
-      f: `f(*norms, size)` for a few leaves at once: their norms, a vector for each tree, in float32 or wider, and the
-        number of elements of each of these leaves; returns a vector.
+      f: `f(*norms, size=…)`: the norm in each tree, in float32 or wider, and the number of elements; returns a number
+        (or an array, where a hyperparameter is one).
       *trees: of the same structure and shapes.
     """
     structure: Any = jax.tree.structure(trees[0], is_leaf=is_none)
     columns = [structure.flatten_up_to(tree) for tree in trees]
-    groups = _alike(columns[0])
+    groups = _alike(*columns)
     lengths = iter(_norms([_Group([column[i] for i in places]) for places in groups for column in columns]))
-    numbers: list[Any] = [None] * structure.num_leaves
+    results: list[Any] = [None] * structure.num_leaves
     for places in groups:
-        vectors = [next(lengths) for _ in columns]
-        for i, number in zip(places, jnp.unstack(f(*vectors, np.size(columns[0][places[0]]))), strict=True):
-            numbers[i] = number
-    return structure.unflatten(numbers)
+        of_each = jax.vmap(functools.partial(f, size=np.size(columns[0][places[0]])))
+        for i, result in zip(places, jnp.unstack(of_each(*(next(lengths) for _ in columns))), strict=True):
+            results[i] = result
+    return structure.unflatten(results)
 
 
 def global_norm(updates: Tree) -> jax.Array:
@@ -100,12 +101,13 @@ def _magnitude(x: Any) -> jax.Array:
     return jnp.abs(x) if jnp.iscomplexobj(x) else x
 
 
-def _alike(leaves: list[Any]) -> list[list[int]]:
+def _alike(*columns: list[Any]) -> list[list[int]]:
     """The places of the leaves that are taken together."""
     places: dict[Any, list[int]] = {}
-    for i, x in enumerate(leaves):
-        if present(x):
-            places.setdefault((np.shape(x), jnp.result_type(x), i if np.size(x) > SMALL else None), []).append(i)
+    for i, row in enumerate(zip(*columns, strict=True)):
+        if all(map(present, row)):
+            alone = i if np.size(row[0]) > SMALL else None
+            places.setdefault((alone, *map(jax.typeof, row)), []).append(i)
     return [alike[i : i + GROUP] for alike in places.values() for i in range(0, len(alike), GROUP)]
 
 

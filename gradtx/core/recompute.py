@@ -8,6 +8,7 @@ therefore computed twice, once for the sum of its squares and once for the step.
 
 import contextlib
 import contextvars
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ Values = dict[Variable, Any]
 class Origin(NamedTuple):
     """How an array was computed."""
 
-    array: Any
+    array: Any  # a weak reference: arrays of an inner trace must not outlive it
     variable: Variable
     equations: list[Any]
     given: Values
@@ -70,7 +71,7 @@ def forgetting() -> Iterator[None]:
 
 
 def is_worthwhile(x: Any) -> bool:
-    """Whether `remember` would keep where this array comes from."""
+    """Whether to `remember` where this array comes from."""
     return _origins.get() is not None and isinstance(x, jax.core.Tracer) and np.size(x) > SMALL
 
 
@@ -84,14 +85,16 @@ def remember(x: Any, variable: Variable, equations: list[Any], known: Values) ->
       known: inputs of the equations, and those of their results that are kept (the new state).
     """
     origins = _origins.get()
-    if origins is None or not is_worthwhile(x):
+    if origins is None or any(x is y for y in known.values()):  # it is in memory itself
         return
     needed, wanted = [], {variable}
     for equation in reversed(equations):
         if any(y in wanted and y not in known for y in equation.outvars):
             needed.append(equation)
             wanted |= {y for y in equation.invars if not isinstance(y, Literal)}
-    origins[id(x)] = Origin(x, variable, needed[::-1], {y: known[y] for y in known if y in wanted})
+    place, given = id(x), {y: known[y] for y in known if y in wanted}
+    forget = weakref.ref(x, lambda _: origins.pop(place, None))
+    origins[place] = Origin(forget, variable, needed[::-1], given)
 
 
 def apart(x: Tree) -> Tree:
@@ -125,8 +128,10 @@ def cheap(f: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
     given = dict(zip([*closed.jaxpr.constvars, *closed.jaxpr.invars], [*closed.consts, *args], strict=True))
     values = dict(given)
     evaluate(equations, values)
-    remember(values[variable], variable, equations, given)
-    return values[variable]
+    x = values[variable]
+    if is_worthwhile(x):
+        remember(x, variable, equations, given)
+    return x
 
 
 def evaluate(equations: Iterable[Any], values: Values, numbers: Iterator[Any] | None = None) -> None:

@@ -336,19 +336,23 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
         raise ValueError(f"{name} needs the parameters: update(updates, state, params)")
     if "*" not in declared.names:
         extra_args = {key: extra_args[key] for key in declared.names if key in extra_args}
-    with _owner(tx):
-        if own and not tx.extra_args and has(tx, "elementwise"):
-            try:
-                done = leaf_by_leaf(name, update, updates, state, params)
-            except Exception:  # below, with all leaves at once, an error can say which leaf
-                done = None
-            if done is not None:
-                return done
+
+    def advance(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         result = update(updates, state, params, **extra_args)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(f"{name}: update must return (updates, state), it returned {type(result).__name__}")
         updates, new_state = result
         return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
+
+    with _owner(tx):
+        if own and not tx.extra_args and has(tx, "elementwise"):
+            try:
+                done = leaf_by_leaf(name, advance, updates, state, params)
+            except Exception:  # below, with all leaves at once, an error can say which leaf
+                done = None
+            if done is not None:
+                return done
+        return advance(updates, state, params)
 
 
 def has(tx: Any, flag: str) -> bool:

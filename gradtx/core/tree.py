@@ -18,6 +18,7 @@ __all__ = [
     "abs_squared",
     "as_float32",
     "bounded",
+    "bounded_or_nan",
     "by_path",
     "cast_like",
     "check_arrays",
@@ -297,14 +298,24 @@ def _limit(dtype: Any) -> float:
 
 
 def bounded(x: jax.Array) -> jax.Array:
-    """|x| of finite x bounded where its square would overflow; infinite and NaN entries become NaN, to be seen."""
+    """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
     limit = _limit(x.dtype)
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
-        return jnp.where(size > limit, x * (limit / jnp.maximum(size, limit)), x)
+        return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
     low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
-    # Neither `clamp` nor `select`: what has one is not added up on the way by XLA:CPU, but written to memory first.
-    return jnp.minimum(jnp.maximum(x, low), high) + (x - x)
+    return jax.lax.select(jax.lax.is_finite(x), jax.lax.clamp(low, x, high), x)
+
+
+def bounded_or_nan(x: jax.Array) -> jax.Array:
+    """As `bounded`, but infinite entries become NaN.
+
+    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
+    """
+    if jnp.iscomplexobj(x):
+        return bounded(x)
+    limit = jnp.asarray(_limit(x.dtype), x.dtype)
+    return jnp.minimum(jnp.maximum(x, -limit), limit) + (x - x)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
