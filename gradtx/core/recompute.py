@@ -107,16 +107,27 @@ def anew(x: Any) -> Any:
     origins = _origins.get() or {}
     if id(x) not in origins:
         return x
-    origin = origins[id(x)]
-    made = {variable: anew(a) for variable, a in origin.given.items() if id(a) in origins}
-    kept = {variable: a for variable, a in origin.given.items() if id(a) not in origins}
-    # The numbers, too: XLA:CPU adds up on the way what it computes only if nothing else reads any operand of it, not
-    # even the 0.9 that it has spread over the shape of the leaf.
-    numbers = [x.val for equation in origin.equations for x in equation.invars if isinstance(x, Literal)]
-    arrays, numbers = apart((list(kept.values()), numbers))
-    values = made | dict(zip(kept, arrays, strict=True))
-    evaluate(origin.equations, values, iter(numbers))
-    return values[origin.variable]
+    steps = _behind(id(x), origins, {})
+    kept = {id(a): a for step in steps.values() for a in step.given.values() if id(a) not in steps}
+    # The numbers go with the arrays: XLA:CPU adds up on the way what it computes only if nothing else reads any operand
+    # of it, not even the 0.9 that it has spread over the shape of the leaf.
+    literals = [y for step in steps.values() for equation in step.equations for y in equation.invars]
+    arrays, numbers = apart((list(kept.values()), [y.val for y in literals if isinstance(y, Literal)]))
+    made, numbers = dict(zip(kept, arrays, strict=True)), iter(numbers)
+    for place, step in steps.items():
+        values = {variable: made[id(a)] for variable, a in step.given.items()}
+        evaluate(step.equations, values, numbers)
+        made[place] = values[step.variable]
+    return made[id(x)]
+
+
+def _behind(place: int, origins: dict[int, Origin], found: dict[int, Origin]) -> dict[int, Origin]:
+    """The origins that this one builds upon, in order, and itself."""
+    for a in origins[place].given.values():
+        if id(a) in origins and id(a) not in found:
+            _behind(id(a), origins, found)
+    found[place] = origins[place]
+    return found
 
 
 def cheap(f: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
