@@ -1,5 +1,24 @@
 """Settings for the whole suite."""
 
+import gc
 import os
+from typing import Any
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time goes into compiling what is run once. Set XLA_FLAGS (to nothing) to test optimized code.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def pytest_sessionstart() -> None:
+    """Look for garbage less often: traces are many objects, and hardly any is garbage."""
+    gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """Let neighbouring tests run in one process, where they share what is compiled."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
