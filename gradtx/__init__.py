@@ -44,8 +44,6 @@ from gradtx.config import ConfigError, from_config, to_config
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import (
     add,
-    apply_updates,
-    cast_to_params,
     chain,
     identity,
     named_chain,
@@ -55,16 +53,10 @@ from gradtx.core.combine import (
     stateless,
     stateless_with_tree_map,
 )
-from gradtx.core.hyperparameters import (
-    EmptyState,
-    HyperparamsState,
-    InjectHyperparamsState,
-    get_hyperparam,
-    hyperparams,
-    set_hyperparams,
-    step_count,
-)
-from gradtx.core.norms import global_norm
+from gradtx.core.hyperparameters import HyperparamsState
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import global_norm
+from gradtx.core.roles import Count, EmptyState, Factored, Inner, Number, RandomKey, Slot, Weight
 from gradtx.core.schedule import Schedule, as_schedule, schedule
 from gradtx.core.select import freeze, masked, multi_transform, partition
 from gradtx.core.transformation import (
@@ -256,6 +248,7 @@ from gradtx.schedules import (
 )
 from gradtx.sharpness import SAMState, normalize, sam
 from gradtx.spaces import log_uniform, uniform
+from gradtx.state.hyperparams import InjectHyperparamsState, get_hyperparam, hyperparams, set_hyperparams, step_count
 from gradtx.statistics import (
     absolute,
     bias_correction,
@@ -289,7 +282,7 @@ from gradtx.tree import (
 )
 from gradtx.tree_utils import tree_map_params
 from gradtx.typing import OptState, Params, ScalarOrSchedule, Updates
-from gradtx.updating import incremental_update, periodic_update
+from gradtx.updating import apply_updates, cast_to_params, incremental_update, periodic_update
 
 __version__ = "0.1.0"
 
@@ -299,16 +292,19 @@ __all__ = [
     "ConditionallyMaskState",
     "ConditionallyTransformState",
     "ConfigError",
+    "Count",
     "Decay",
     "Description",
     "Dtype",
     "EarlyStopping",
     "EmptyState",
+    "Factored",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "History",
     "HyperparamsState",
     "InjectHyperparamsState",
+    "Inner",
     "LRRangeTest",
     "LeafError",
     "LookaheadParams",
@@ -318,19 +314,23 @@ __all__ = [
     "MultiSteps",
     "MultiStepsState",
     "NonNegative",
+    "Number",
     "OptState",
     "Params",
     "Positive",
+    "RandomKey",
     "Real",
     "SAMState",
     "ScalarOrSchedule",
     "Schedule",
     "ScheduleFreeState",
+    "Slot",
     "Step",
     "SweepResult",
     "SwitchState",
     "Transformation",
     "Updates",
+    "Weight",
     "absolute",
     "accumulate",
     "acprop",
@@ -433,6 +433,7 @@ __all__ = [
     "laprop",
     "lars",
     "lbfgs",
+    "leafwise",
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",

@@ -16,19 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Dtype, Period, number_of_steps
-from gradtx.core.hyperparameters import increment
-from gradtx.core.names import find
-from gradtx.core.norms import global_norm
+from gradtx.core.build import initialize, run
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import global_norm, increment
+from gradtx.core.roles import Inner, Number, Slot
 from gradtx.core.schedule import Schedule
-from gradtx.core.transformation import (
-    GradientTransformation,
-    Transformation,
-    initialize,
-    run,
-    transformation,
-    transformation_of,
-)
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation, transformation_of
 from gradtx.core.tree import cast_like, is_none, map_leaves, present, zeros_like
+from gradtx.state.paths import find
 
 __all__ = [
     "ApplyEvery",
@@ -60,13 +55,13 @@ Every = Annotated[Any, _Every()]
 class MultiStepsState(NamedTuple):
     """The gradients since the last step, and the optimizer."""
 
-    mini_step: jax.Array  # int32, gradients in the buffer
-    gradient_step: jax.Array  # int32, steps of the optimizer
-    inner_opt_state: Tree
-    acc_grads: Tree  # the mean (or sum) so far; with mini_step 0: what the last step applied
-    skip_state: Tree  # what the skip function last told
-    total_skipped: jax.Array  # int32, gradients that were skipped
-    has_updated: jax.Array  # bool, whether the last call was a step
+    mini_step: Number  # int32, gradients in the buffer
+    gradient_step: Number  # int32, steps of the optimizer
+    inner_opt_state: Inner
+    acc_grads: Slot  # the mean (or sum) so far; with mini_step 0: what the last step applied
+    skip_state: Number  # what the skip function last told
+    total_skipped: Number  # int32, gradients that were skipped
+    has_updated: Number  # bool, whether the last call was a step
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -111,13 +106,20 @@ def _accumulated(
             # The first one overwrites the last update, whatever that was: a NaN does not stay.
             return jnp.where(skip, total, jnp.where(first, g, new))
 
+        def gather(buffer: Tree) -> Tree:
+            return cast_like(map_leaves(gathered, buffer, updates), buffer)
+
+        def kept(buffer: Tree, inner_state: Tree) -> tuple[Tree, Tree]:
+            return late(buffer), inner_state
+
         def applied(buffer: Tree, inner_state: Tree) -> tuple[Tree, Tree]:
-            gradients = jax.tree.map(lambda u, g: g if present(u) else None, updates, buffer, is_leaf=is_none)
+            gradients = jax.tree.map(lambda u, g: g if present(u) else None, updates, late(buffer), is_leaf=is_none)
             new, new_state = run(inner, gradients, inner_state, params, extra_args)
             return cast_like(new, buffer), cast_like(new_state, inner_state)
 
-        buffer = cast_like(map_leaves(gathered, state.acc_grads, updates), state.acc_grads)
-        buffer, inner_state = jax.lax.cond(step, applied, lambda *kept: kept, buffer, state.inner_opt_state)
+        # Before the branch XLA:CPU gathers in place, elsewhere it needs memory for that; within the branch the reverse.
+        early, late = _on_cpu(gather), _elsewhere(gather)
+        buffer, inner_state = jax.lax.cond(step, applied, kept, early(state.acc_grads), state.inner_opt_state)
         new_state = MultiStepsState(
             mini_step=jnp.where(step, 0, jnp.where(skip, n, n + 1)),
             gradient_step=jnp.where(step, increment(state.gradient_step), state.gradient_step),
@@ -133,6 +135,14 @@ def _accumulated(
 
 
 _accumulated.__name__ = "accumulate"
+
+
+def _on_cpu(f: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
+    return lambda tree: jax.lax.platform_dependent(tree, cpu=f, default=lambda tree: tree)
+
+
+def _elsewhere(f: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
+    return lambda tree: jax.lax.platform_dependent(tree, cpu=lambda tree: tree, default=f)
 
 
 @transformation
@@ -290,8 +300,8 @@ def skip_large_updates(
 class ApplyEvery(NamedTuple):
     """The updates since the last that were let through."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, calls so far, modulo k
-    grad_acc: Tree  # their sum
+    count: Number  # int32, calls so far, modulo k
+    grad_acc: Slot  # their sum
 
 
 @transformation
@@ -316,12 +326,10 @@ def apply_every(k: Period = 1) -> Any:
     -2.0
     """
 
-    def init(params: Tree) -> ApplyEvery:
-        return ApplyEvery(jnp.zeros((), jnp.int32), zeros_like(params))
-
-    def update(updates: Tree, state: ApplyEvery, params: Tree = None) -> tuple[Tree, ApplyEvery]:
-        n = state.count
-        total = map_leaves(lambda a, u: jnp.where(n == 0, u, a + u), state.grad_acc, updates)
-        return map_leaves(lambda a: jnp.where(n >= k - 1, a, 0), total), ApplyEvery((n + 1) % k, total)
-
-    return init, update
+    return leafwise(
+        init=lambda p: ApplyEvery(0, zeros_like(p)),
+        numbers=lambda s: s.count,
+        count=lambda s, n: s._replace(count=(n + 1) % k),
+        advance=lambda s, u, n: s._replace(grad_acc=jnp.where(n == 0, u, s.grad_acc + u)),
+        emit=lambda s, n: jnp.where(n >= k - 1, s.grad_acc, 0),
+    )

@@ -13,17 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Fraction, Period, Steps
-from gradtx.core.combine import apply_updates
-from gradtx.core.hyperparameters import increment
-from gradtx.core.transformation import (
-    GradientTransformation,
-    Transformation,
-    initialize,
-    run,
-    transformation,
-    transformation_of,
-)
+from gradtx.core.build import initialize, run
+from gradtx.core.numerics import average, increment
+from gradtx.core.roles import Count, Inner, Number, Slot, Weight
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation, transformation_of
 from gradtx.core.tree import as_float32, cast_like, check_match, is_none, map_leaves, path_string
+from gradtx.updating import apply_updates
 
 __all__ = [
     "AverageState",
@@ -113,9 +108,9 @@ def float_copies(params: Tree) -> Tree:
 class AverageState(NamedTuple):
     """An average of the parameters."""
 
-    average: Tree  # like the parameters, in float32 or wider; before the first step these themselves
-    weight: jax.Array  # 0-d: what the average has seen (the same average of ones; the number of parameters in it)
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
+    average: Slot  # in float32 or wider; before the first step the parameters themselves
+    weight: Weight  # what the average has seen (the same average of ones; the number of parameters in it)
+    count: Count  # int32, steps taken
 
     def eval_params(self, params: Tree) -> Tree:
         """What `eval_params` reads."""
@@ -152,9 +147,9 @@ def ema_params(decay: Decay = 0.999, debias: bool = True) -> Any:
         return AverageState(float_copies(params), weight, jnp.zeros((), jnp.int32))
 
     def update(updates: Tree, state: AverageState, params: Tree) -> tuple[Tree, AverageState]:
-        weight = decay * state.weight + (1 - decay)
-        average = _follow(state.average, (1 - decay) / weight, apply_updates(params, updates))
-        return updates, AverageState(average, weight, increment(state.count))
+        weight = average(decay, state.weight, 1.0)
+        followed = _follow(state.average, (1 - decay) / weight, apply_updates(params, updates))
+        return updates, AverageState(followed, weight, increment(state.count))
 
     return init, update
 
@@ -219,9 +214,9 @@ class LookaheadParams(NamedTuple):
 class LookaheadState(NamedTuple):
     """The fast optimizer, and the slow parameters if they are not in a pair with the fast ones."""
 
-    fast_state: Tree
-    steps_since_sync: jax.Array  # int32
-    slow: Tree  # like the parameters, in float32 or wider; None for a pair
+    fast_state: Inner
+    steps_since_sync: Number  # int32
+    slow: Slot  # in float32 or wider; None for a pair
 
     def eval_params(self, params: Tree) -> Tree:
         """What `eval_params` reads."""

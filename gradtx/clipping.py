@@ -1,7 +1,6 @@
 """Transformations that bound the updates: by element, by unit, by leaf, or all together; and gradients by example."""
 
 import math
-import operator
 from typing import Any
 
 import jax
@@ -9,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import NonNegative, Positive, Real
-from gradtx.core.norms import global_norm, norm, of_norms
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import global_norm, least, norm, overall, rms
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import LeafError, as_float32, is_none, least, map_leaves, map_some, map_with_path, present
+from gradtx.core.tree import LeafError, as_float32, is_none, map_with_path, present
 
 __all__ = [
     "adaptive_grad_clip",
@@ -28,7 +28,7 @@ __all__ = [
 Tree = Any
 
 
-@transformation(elementwise=True)
+@transformation
 def clip_by_bounds(lower: Real | None = None, upper: Real | None = None) -> Any:
     """Keep every element between two bounds: min(max(u, lower), upper).
 
@@ -36,10 +36,10 @@ def clip_by_bounds(lower: Real | None = None, upper: Real | None = None) -> Any:
       lower: the lower bound, or None for none. A float, an array or a schedule.
       upper: the upper bound, likewise. AdaBound's two bounds are schedules that close in on one rate.
     """
-    return None, lambda updates, state, params=None: (map_leaves(lambda u: jnp.clip(u, lower, upper), updates), state)
+    return leafwise(emit=lambda u: jnp.clip(u, lower, upper))
 
 
-@transformation(elementwise=True)
+@transformation
 def clip(max_delta: NonNegative) -> Any:
     """Keep every element in [−max_delta, max_delta].
 
@@ -52,7 +52,7 @@ def clip(max_delta: NonNegative) -> Any:
             raise TypeError("clip has no meaning for complex updates; use clip_by_global_norm")
         return jnp.clip(u, -max_delta, max_delta)
 
-    return None, lambda updates, state, params=None: (map_leaves(bound, updates), state)
+    return leafwise(emit=bound)
 
 
 def _at_most(limit: Any, size: jax.Array) -> jax.Array:
@@ -78,11 +78,11 @@ def clip_by_global_norm(max_norm: NonNegative) -> Any:
     Array([0.6, 0.8], dtype=float32)
     """
 
-    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
-        factor = _at_most(max_norm, global_norm(updates))
-        return map_leaves(lambda u: factor * u, updates), state
-
-    return None, update
+    return leafwise(
+        together=(lambda u: norm(u), overall),
+        numbers=lambda t: _at_most(max_norm, t),
+        emit=lambda u, n: n * u,
+    )
 
 
 @transformation
@@ -95,11 +95,7 @@ def clip_by_block_norm(max_norm: Positive) -> Any:
     Source: Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
     """
 
-    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
-        factor = of_norms(lambda length, size: _at_most(max_norm, length), updates)
-        return map_some(operator.mul, factor, updates), state
-
-    return None, update
+    return leafwise(before=lambda u: _at_most(max_norm, norm(u)), emit=lambda u, x: x * u)
 
 
 @transformation
@@ -112,11 +108,7 @@ def clip_by_block_rms(threshold: Positive) -> Any:
     Source: Shazeer & Stern 2018, section 6, https://arxiv.org/abs/1804.04235
     """
 
-    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
-        factor = of_norms(lambda length, size: _at_most(threshold, length / max(size, 1) ** 0.5), updates)
-        return map_some(operator.mul, factor, updates), state
-
-    return None, update
+    return leafwise(before=lambda u: _at_most(threshold, rms(u)), emit=lambda u, x: x * u)
 
 
 # By unit
@@ -176,10 +168,12 @@ def adaptive_grad_clip(clipping: NonNegative, eps: NonNegative = 1e-3, axis: Any
     [[0.424..., 0.25], [0.565..., 0.25]]
     """
 
-    def shorten(u: jax.Array, p: jax.Array) -> jax.Array:
-        return _at_most(clipping * jnp.maximum(unitwise_norm(p, axis), eps), unitwise_norm(u, axis)) * u
+    def factor(u: jax.Array, p: jax.Array) -> jax.Array:
+        limit, size = clipping * jnp.maximum(unitwise_norm(p, axis), eps), unitwise_norm(u, axis)
+        longer = size > limit
+        return jnp.where(longer, limit / jnp.where(longer, size, 1), 1)  # exactly 1: u stays u
 
-    return None, lambda updates, state, params: (map_leaves(shorten, updates, params), state)
+    return leafwise(before=factor, emit=lambda u, x: x * u)
 
 
 # By example

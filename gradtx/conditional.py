@@ -13,11 +13,13 @@ import jax.numpy as jnp
 
 from gradtx.averaging import eval_params
 from gradtx.core.arguments import number_of_steps
+from gradtx.core.build import initialize, run
 from gradtx.core.combine import _state_type, chain
-from gradtx.core.hyperparameters import increment
 from gradtx.core.names import part_names
+from gradtx.core.numerics import increment
+from gradtx.core.roles import Count, Inner, Number
 from gradtx.core.select import freeze, masked, select
-from gradtx.core.transformation import Transformation, initialize, run, transformation
+from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, map_leaves
 
 __all__ = [
@@ -39,15 +41,15 @@ Tree = Any
 class ConditionallyTransformState(NamedTuple):
     """The transformation inside, and the count of all steps."""
 
-    inner_state: Tree
-    step: jax.Array  # int32
+    inner_state: Inner
+    step: Count  # int32
 
 
 class ConditionallyMaskState(NamedTuple):
     """The transformation inside, and the count of all steps."""
 
-    step: jax.Array  # int32
-    inner_state: Tree
+    step: Count  # int32
+    inner_state: Inner
 
 
 def _run_if(
@@ -199,9 +201,9 @@ class _Boundaries:
 class SwitchState(NamedTuple):
     """The states of all optimizers. Those that are not running wait, or are done."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, all steps
-    running: jax.Array  # int32, which optimizer took the last step
-    inner_states: Tree  # by position, and by the names of the optimizers
+    count: Count  # int32, all steps
+    running: Number  # int32, which optimizer took the last step
+    inner_states: Inner  # by position, and by the names of the optimizers
 
     def eval_params(self, params: Tree) -> Tree:
         """What `eval_params` reads: what the state of the running optimizer tells."""

@@ -32,9 +32,10 @@ import numpy as np
 
 from gradtx import registry
 from gradtx.core.arguments import Range, plain
+from gradtx.core.build import is_transformation
 from gradtx.core.constructor import is_constructor
 from gradtx.core.schedule import Schedule, arithmetic
-from gradtx.core.transformation import GradientTransformation, is_transformation
+from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import Value, show
 
 __all__ = ["ConfigError", "from_config", "to_config"]

@@ -9,36 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import Fraction, NonNegative, Real
-from gradtx.core.hyperparameters import increment
-from gradtx.core.recompute import apart, cheap
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, aside, average, bounded_or_nan, increment, least, mean_square, sqrt
+from gradtx.core.roles import Factored, Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import (
-    abs_squared,
-    as_float32,
-    bounded_or_nan,
-    is_none,
-    least,
-    map_some,
-    mean_square,
-    no_wider,
-    present,
-    real_like,
-    sqrt,
-    zeros_like,
-)
+from gradtx.core.tree import real_like, zeros_like
 
 __all__ = ["covering_sum", "scale_by_factored_rms"]
-
-Tree = Any
 
 
 class FactoredState(NamedTuple):
     """Rows and columns of the averaged squares, or the squares themselves."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    row: Tree  # for factored leaves: |g|² averaged over the largest axis; None for the others
-    column: Tree  # for factored leaves: |g|² averaged over the second largest axis; None for the others
-    second_moment: Tree  # for the leaves that are not factored; None for the others
+    count: Weight  # int32, gradients seen
+    row: Factored  # for factored leaves: |g|² averaged over the largest axis; None for the others
+    column: Factored  # for factored leaves: |g|² averaged over the second largest axis; None for the others
+    second_moment: Slot  # for the leaves that are not factored; None for the others
 
 
 def _factored_axes(shape: tuple[int, ...], smallest: int) -> tuple[int, int] | None:
@@ -76,48 +62,50 @@ def scale_by_factored_rms(
     def axes(p: Any) -> tuple[int, int] | None:
         return _factored_axes(np.shape(p), min_dim_size_to_factor) if factored else None
 
-    def init(params: Tree) -> FactoredState:
-        params = real_like(params)
+    def init(p: jax.Array) -> FactoredState:
+        v = zeros_like(real_like(p))
+        if not (rows_and_columns := axes(p)):
+            return FactoredState(0, None, None, v)
+        rows, columns = rows_and_columns
+        return FactoredState(0, _largest(v, columns), _largest(v, rows), None)  # zeros, sharded as p is
 
-        def only(chosen: Any, shrink: Any) -> Tree:
-            return zeros_like(jax.tree.map(lambda p: shrink(p) if chosen(p) else None, params))
+    def decay(s: FactoredState) -> Any:
+        t = jnp.maximum(s.count - step_offset + 1, 1).astype(float)
+        return 1 - t**-decay_rate if decay_rate_fn is None else decay_rate_fn(t - 1, decay_rate)
 
-        return FactoredState(
-            count=jnp.zeros((), jnp.int32),
-            row=only(axes, lambda p: _without(p, axes(p)[1])),  # type: ignore[index]
-            column=only(axes, lambda p: _without(p, axes(p)[0])),  # type: ignore[index]
-            second_moment=only(lambda p: not axes(p), lambda p: p),
-        )
+    def means(g: jax.Array) -> Any:
+        if not (rows_and_columns := axes(g)):
+            return None
+        rows, columns = rows_and_columns
+        return mean_square(g, columns) + epsilon, aside(lambda g: mean_square(g, rows), g) + epsilon
 
-    def update(updates: Tree, state: FactoredState, params: Tree = None) -> tuple[Tree, FactoredState]:
-        t = jnp.maximum(state.count - step_offset + 1, 1)
-        t = jnp.asarray(t, float)
-        decay = 1 - t**-decay_rate if decay_rate_fn is None else decay_rate_fn(t - 1, decay_rate)
+    def advance(s: FactoredState, g: jax.Array, n: Any, x: Any) -> FactoredState:
+        if x is None:
+            return s._replace(second_moment=average(n, s.second_moment, abs_squared(g) + epsilon))
+        return s._replace(row=average(n, s.row, x[0]), column=average(n, s.column, x[1]))
 
-        def blend(old: jax.Array, new: jax.Array) -> jax.Array:
-            return decay * old + (1 - decay) * new
+    def emit(s: FactoredState, g: jax.Array) -> jax.Array:
+        if not (rows_and_columns := axes(g)):
+            return bounded_or_nan(g) / sqrt(s.second_moment)
+        rows, columns = rows_and_columns
+        total = jnp.mean(s.row, rows - (rows > columns), keepdims=True) + least(s.row.dtype)
+        by_row, by_column = jnp.expand_dims(sqrt(s.row / total), columns), jnp.expand_dims(sqrt(s.column), rows)
+        return bounded_or_nan(g) / by_row / by_column
 
-        row = map_some(lambda r, g: blend(r, mean_square(g, axes(g)[1]) + epsilon), state.row, updates)  # type: ignore[index]
-        column = map_some(lambda c, g: blend(c, mean_square(apart(g), axes(g)[0]) + epsilon), state.column, updates)  # type: ignore[index]
-        second_moment = map_some(lambda v, g: blend(v, abs_squared(g) + epsilon), state.second_moment, updates)
-
-        def factored_rate(g: jax.Array, r: jax.Array, c: jax.Array) -> jax.Array:
-            second, largest = axes(g)  # type: ignore[misc]
-            mean = jnp.mean(r, second - (second > largest), keepdims=True) + least(r.dtype)
-            return bounded_or_nan(g) / jnp.expand_dims(sqrt(r / mean), largest) / jnp.expand_dims(sqrt(c), second)
-
-        by_factors = map_some(functools.partial(cheap, factored_rate), updates, row, column)
-        by_moment = map_some(functools.partial(cheap, lambda g, v: bounded_or_nan(g) / sqrt(v)), updates, second_moment)
-        updates = jax.tree.map(lambda a, b: b if a is None else a, by_factors, by_moment, is_leaf=is_none)
-        return updates, FactoredState(increment(state.count), row, column, second_moment)
-
-    return init, update
+    return leafwise(
+        init=init,
+        numbers=decay,
+        count=lambda s: s._replace(count=increment(s.count)),
+        before=means,
+        advance=advance,
+        emit=emit,
+    )
 
 
 class CoveringSumState(NamedTuple):
     """For each leaf a vector for each of its axes."""
 
-    maxima: Tree  # tuples of vectors, real; of a leaf with fewer than two axes the sum itself
+    maxima: Factored  # tuples of vectors, real; of a leaf with fewer than two axes the sum itself
 
 
 @transformation
@@ -141,38 +129,25 @@ def covering_sum(decay: Fraction = 1.0) -> Any:
     [[1.0, 1.0], [1.0, 2.0]]
     """
 
-    def axes(p: Any) -> tuple[int, ...]:
-        return tuple(range(np.ndim(p)))
-
-    def init(params: Tree) -> CoveringSumState:
-        def vectors(p: Any) -> tuple[Any, ...]:
-            one = zeros_like(p)
-            return tuple(jnp.zeros(one.shape[i], one.dtype) for i in axes(p)) if one.ndim > 1 else (one,)
-
-        return CoveringSumState(jax.tree.map(vectors, real_like(params)))
-
-    def covered(u: jax.Array, maxima: tuple[jax.Array, ...]) -> jax.Array:
+    def covered(s: CoveringSumState, u: jax.Array) -> jax.Array:
         share = jnp.where(jnp.asarray(decay) == 1, 1, 1 - decay)
-        along = [jnp.expand_dims(m, _others(i, u.ndim)) for i, m in enumerate(maxima)] if u.ndim > 1 else maxima
-        return no_wider(share * u + decay * functools.reduce(jnp.minimum, along), [u])
+        along = [jnp.expand_dims(m, _others(i, u)) for i, m in enumerate(s.maxima)] if u.ndim > 1 else s.maxima
+        return share * u + decay * functools.reduce(jnp.minimum, along)
 
-    def shrunk(s: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(jnp.max(s, _others(i, s.ndim), initial=0) for i in axes(s)) if s.ndim > 1 else (s,)
+    def shrunk(x: jax.Array) -> CoveringSumState:
+        return CoveringSumState(tuple(_largest(x, _others(i, x)) for i in range(x.ndim)) if x.ndim > 1 else (x,))
 
-    def update(updates: Tree, state: CoveringSumState, params: Tree = None) -> tuple[Tree, CoveringSumState]:
-        def new(u: Any, maxima: Any) -> Any:
-            return covered(as_float32(u), maxima) if present(u) else None
-
-        sums = jax.tree.map(new, updates, state.maxima, is_leaf=is_none)
-        kept = jax.tree.map(lambda s, old: old if s is None else shrunk(s), sums, state.maxima, is_leaf=is_none)
-        return sums, CoveringSumState(kept)
-
-    return init, update
+    return leafwise(
+        init=lambda p: shrunk(zeros_like(real_like(p))),
+        before=covered,
+        advance=lambda x: shrunk(x),
+        emit=lambda x: x,
+    )
 
 
-def _others(axis: int, ndim: int) -> tuple[int, ...]:
-    return tuple(i for i in range(ndim) if i != axis)
+def _others(axis: int, x: jax.Array) -> tuple[int, ...]:
+    return tuple(i for i in range(x.ndim) if i != axis)
 
 
-def _without(p: Any, axis: int) -> Any:
-    return jax.eval_shape(lambda x: jnp.sum(x, axis), p)
+def _largest(x: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:
+    return jnp.max(x, axes, initial=0)

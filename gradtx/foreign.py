@@ -14,14 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.arguments import canonical
-from gradtx.core.hyperparameters import InjectHyperparamsState, hyperparams
-from gradtx.core.names import find, name_of
+from gradtx.core.build import build
+from gradtx.core.hyperparameters import HyperparamsLeaf
+from gradtx.core.leafwise import Atom
+from gradtx.core.names import name_of
+from gradtx.core.roles import Role
 from gradtx.core.schedule import Schedule
-from gradtx.core.stages import Stage, stages
-from gradtx.core.transformation import GradientTransformation
-from gradtx.core.tree import by_path, unshared
-from gradtx.migration import WEIGHTS, place_of
+from gradtx.core.tree import unshared
+from gradtx.state.entries import Entry, entries
+from gradtx.state.hyperparams import InjectHyperparamsState, hyperparams
+from gradtx.state.paths import by_path, find
+from gradtx.state.stages import Stage, stages
 
 __all__ = ["from_optax_state", "from_torch_state"]
 
@@ -76,9 +79,6 @@ OF_TORCH: dict[str, tuple[str, ...]] = {
 
 # What only one of torch's optimizers keeps: the stage that it is for.
 TORCH_MARKS = {"exp_inf": "scale_by_adamax", "mu_product": "scale_by_nadam"}
-
-# Fields of states that are numbers, not statistics of the parameters.
-NUMBERS = {"count", *WEIGHTS}
 
 
 # From Optax
@@ -292,7 +292,7 @@ def _filled(
     """The state of `tx` with these statistics, and the counts and weights of so many steps."""
     fresh = tx.init(params)
     leaves = by_path(fresh)
-    of_params = set(by_path(params))
+    kept = entries(fresh)
 
     def put(path: Path, value: Any) -> None:
         old = leaves[path]
@@ -309,14 +309,14 @@ def _filled(
             # torch's momentum averages what is then multiplied by −η; here, as in Optax, −η may come first.
             factor = rates.get(group, 1) if of_torch and name == "trace" else 1
             found = statistics(stage, group)
-            for (field, paths), named in zip(_fields(stage, leaves, of_params), found.items(), strict=False):
+            for (field, paths), named in zip(_fields(stage, kept), found.items(), strict=False):
                 statistic, values = (OF_SOME[field], found[OF_SOME[field]]) if field in OF_SOME else named
                 for path, parameter in paths:
                     if parameter in values:
                         put(path, factor * values[parameter])
                     elif not of_torch:
                         raise ValueError(f"'{'/'.join(path)}': the {statistic} that goes on has no such leaf")
-        if count is None and any(path in leaves for path in _needing_count(stage)):
+        if count is None and any(_needs_count(stage, entry) for entry in kept):
             raise ValueError(f"'{'/'.join(stage.path)}': nothing in that state counts its steps; pass count=…")
         for path, value in _numbers(stage, count or 0):
             if path in leaves:
@@ -348,52 +348,49 @@ def _visit(stage: Stage, group: Path = (), inside: bool = False) -> Iterator[tup
         yield from _visit(part, group + label, inside or known)
 
 
-def _fields(stage: Stage, leaves: dict[Path, Any], of_params: set[Path]) -> list[tuple[str, list[tuple[Path, Path]]]]:
+def _fields(stage: Stage, kept: list[Entry]) -> list[tuple[str, list[tuple[Path, Path]]]]:
     """For each statistic that the stage keeps, in order: its field, and paths of its leaves and their parameters."""
     fields: dict[Any, list[tuple[Path, Path]]] = {}
-    for path in leaves:
-        place = place_of(path, of_params)
-        if path[: len(stage.path)] == stage.path and place.statistic[0] not in NUMBERS and "hyperparams" not in path:
-            fields.setdefault((place.stages, place.statistic[0]), []).append((path, place.statistic[1:]))
+    for entry in kept:
+        if entry.path[: len(stage.path)] == stage.path and entry.role and entry.role.of_leaves:
+            fields.setdefault((entry.stages, entry.field), []).append((entry.path, entry.below))
     return [(field, paths) for (_, field), paths in fields.items()]
 
 
 def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
     """What follows from the count of steps, by path; some of these paths are not there."""
     tx, path = stage.tx, stage.path
-    yield (*path, "count"), count
-    if not isinstance(tx, GradientTransformation):
-        return
-    for name, value in tx._recorded().items():
-        yield (*path, "hyperparams", name), _at(value, max(count - 1, 0))
     if isinstance(stage.state, InjectHyperparamsState):
+        yield (*path, "count"), count
         known = hyperparams(tx.inner)
         for name in stage.state.scheduled.keys() & known.keys():
             yield (*path, "hyperparams", name), _at(known[name], max(count - 1, 0))
-    if tx.name == "bias_correction":
-        for inner in ((), ("inner_state",)):
-            yield (*path, *inner, "weight"), _weight(tx.decay, count, tx.initial_weight)
-    if tx.name == "scale_by_belief":
-        yield (*path, "momentum_weight"), _weight(tx.b1, count)
-        yield (*path, "variance_weight"), _weight(tx.b2, count)
+    leaf = build(tx)
+    if isinstance(leaf, (Atom, HyperparamsLeaf)) and not leaf.together and not leaf.required:
+        for entry in entries(_counted(leaf, count)):
+            if entry.role and not entry.role.of_leaves:
+                # Where a schedule is injected, the state of what uses it is not around a record of it.
+                yield (*path, *entry.path), entry.value
+                yield (*path, *(name for name in entry.path if name != "inner_state")), entry.value
 
 
-def _needing_count(stage: Stage) -> Iterator[Path]:
-    """The paths of what cannot be told without a count; some of these are not there."""
-    arguments = getattr(stage.tx, "arguments", {})
-    yield from (
-        path for path, _ in _numbers(stage, 0) if path[-1] in WEIGHTS or isinstance(arguments.get(path[-1]), Schedule)
-    )
-    if name_of(stage.tx) in ("rectify", "scale_by_factored_rms"):
-        yield (*stage.path, "count")
+def _counted(leaf: Any, count: int) -> Any:
+    """The state after so many steps, as to its numbers: they advance by themselves."""
+
+    def advanced(_: Any, s: Any) -> Any:
+        return leaf.count(s, leaf.numbers(s, None, {}), {})
+
+    return jax.lax.fori_loop(0, count, advanced, leaf.init(jnp.zeros(())))
+
+
+def _needs_count(stage: Stage, entry: Entry) -> bool:
+    """Whether a number of this stage cannot be told without a count."""
+    within = [entry.path[: len(s.path)] == s.path for s in (stage, *stage.parts)]
+    if not within[0] or any(within[1:]):
+        return False
+    scheduled = isinstance(getattr(stage.tx, "arguments", {}).get(entry.path[-1]), Schedule)
+    return entry.role is Role.WEIGHT or (entry.role is Role.HYPERPARAMETER and scheduled)
 
 
 def _at(number: Any, count: int) -> Any:
     return np.asarray(number(count) if isinstance(number, Schedule) else number)
-
-
-def _weight(decay: Any, count: int, initial_weight: Any = 0.0) -> Any:
-    """1 − (1−w₀)·∏βᵢ: what an average has seen after so many steps."""
-    decays = _at(decay, np.arange(count)) if isinstance(decay, Schedule) else np.full(count, canonical(decay))  # type: ignore[arg-type]
-    first = _at(canonical(initial_weight), 0)
-    return 1 - (1 - first) * np.prod(np.asarray(decays, np.float64))

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Positive, Steps
-from gradtx.core.hyperparameters import increment
-from gradtx.core.norms import global_norm
-from gradtx.core.transformation import Transformation, has, initialize, run, transformation
+from gradtx.core.build import initialize, run
+from gradtx.core.numerics import global_norm, increment
+from gradtx.core.roles import Inner, Number
+from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import map_leaves, present
 
 __all__ = ["ApplyIfFiniteState", "SkipSpikesState", "apply_if_finite", "skip_spikes"]
@@ -41,11 +42,11 @@ def _run_if(
 class ApplyIfFiniteState(NamedTuple):
     """What was skipped so far."""
 
-    notfinite_count: jax.Array  # int32, skipped steps in a row
-    last_finite: jax.Array  # bool, of the last step
-    total_notfinite: jax.Array  # int32, all skipped steps
-    gave_up: jax.Array  # bool, more in a row than are allowed, at some time
-    inner_state: Tree
+    notfinite_count: Number  # int32, skipped steps in a row
+    last_finite: Number  # bool, of the last step
+    total_notfinite: Number  # int32, all skipped steps
+    gave_up: Number  # bool, more in a row than are allowed, at some time
+    inner_state: Inner
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -53,7 +54,7 @@ class ApplyIfFiniteState(NamedTuple):
         return {name: getattr(self, name) for name in ("notfinite_count", "total_notfinite", "gave_up")}
 
 
-@transformation(real=lambda tx: has(tx.inner, "real"))
+@transformation
 def apply_if_finite(inner: Transformation, max_consecutive_errors: Steps) -> Any:
     """Skip the steps whose gradients have an infinite or NaN element.
 
@@ -102,12 +103,12 @@ def apply_if_finite(inner: Transformation, max_consecutive_errors: Steps) -> Any
 class SkipSpikesState(NamedTuple):
     """The running average and variance, and what was skipped so far."""
 
-    num_values: jax.Array  # int32, values in the averages
-    mean: jax.Array
-    variance: jax.Array
-    limit: jax.Array  # what the next value may not exceed; infinite while warming up
-    total_skipped: jax.Array  # int32
-    inner_state: Tree
+    num_values: Number  # int32, values in the averages
+    mean: Number
+    variance: Number
+    limit: Number  # what the next value may not exceed; infinite while warming up
+    total_skipped: Number  # int32
+    inner_state: Inner
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -115,7 +116,7 @@ class SkipSpikesState(NamedTuple):
         return {"total_skipped": self.total_skipped, "spike_limit": self.limit}
 
 
-@transformation(real=lambda tx: has(tx.inner, "real"))
+@transformation
 def skip_spikes(
     inner: Transformation,
     num_sigmas: Positive = 6.0,

@@ -8,19 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.build import initialize, is_transformation, run
 from gradtx.core.constructor import is_constructor
-from gradtx.core.hyperparameters import EmptyState, InjectHyperparamsState, increment
-from gradtx.core.names import index_of, is_within, numbers, shortest_names
+from gradtx.core.numerics import increment
+from gradtx.core.roles import EmptyState
 from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.transformation import (
-    GradientTransformation,
-    Transformation,
-    has,
-    initialize,
-    is_transformation,
-    run,
-    transformation,
-)
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation
+from gradtx.state.hyperparams import InjectHyperparamsState
+from gradtx.state.paths import index_of, is_within, numbers, shortest_names
 
 __all__ = ["inject_hyperparams"]
 
@@ -72,7 +67,7 @@ def inject_hyperparams(
 # Of a finished transformation
 
 
-@transformation(real=lambda tx: has(tx.inner, "real"))
+@transformation
 def _injected(inner: Transformation, *names: str) -> Any:
     keys, leaves, structure = _chosen(inner, names)
 
@@ -113,7 +108,7 @@ def _injected(inner: Transformation, *names: str) -> Any:
 _injected.__name__ = "inject_hyperparams"
 
 # Read as any constructor is, by name and signature.
-for _attribute in ("signature", "kinds", "as_schedule", "real", "record"):
+for _attribute in ("signature", "kinds", "as_schedule", "record"):
     setattr(inject_hyperparams, _attribute, getattr(_injected, _attribute))
 
 

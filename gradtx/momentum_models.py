@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Real
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import map_leaves, ratio, zeros_like
+from gradtx.core.build import initialize, run
+from gradtx.core.numerics import average, bounded, global_dot, ratio
+from gradtx.core.roles import Inner, Number, Slot, Weight
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import map_leaves, zeros_like
 from gradtx.formulas.delayed import after_first_step
-from gradtx.formulas.distance import dot
-from gradtx.statistics import inverse_rms, momentum_of
+from gradtx.statistics import inverse_rms
 
 __all__ = ["momentum_model", "momo", "momo_adam"]
 
@@ -23,13 +25,13 @@ Tree = Any
 class MomentumModelState(NamedTuple):
     """The averages of which the model of the loss is made."""
 
-    momentum: Tree  # like the parameters
-    rate: Tree  # the state of the rate
-    loss: jax.Array  # 0-d, average of the losses
-    inner: jax.Array  # 0-d, average of ⟨g, θ⟩
-    weight: jax.Array  # 0-d, what the averages have seen: the same average of ones
-    lower_bound: jax.Array  # 0-d, of the loss
-    step_size: jax.Array  # 0-d, of the last step
+    momentum: Slot
+    rate: Inner  # the state of the rate
+    loss: Number  # average of the losses
+    inner: Number  # average of ⟨g, θ⟩
+    weight: Weight  # what the averages have seen: the same average of ones
+    lower_bound: Number  # of the loss
+    step_size: Number  # of the last step
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -75,17 +77,16 @@ def momentum_model(
     def update(
         updates: Tree, state: MomentumModelState, params: Tree, *, value: jax.Array, **extra_args: Any
     ) -> tuple[Tree, MomentumModelState]:
-        weight = b1 * state.weight + (1 - b1)
-        loss = b1 * state.loss + (1 - b1) * value
-        inner = b1 * state.inner + (1 - b1) * dot(updates, params)
-        momentum = momentum_of(b1, state.momentum, updates)
+        weight, loss = average(b1, state.weight, 1.0), average(b1, state.loss, value)
+        inner = average(b1, state.inner, global_dot(updates, params))
+        momentum = map_leaves(lambda m, g: average(b1, m, bounded(g)), state.momentum, updates)
         steps, rates = momentum, state.rate
         if rate is not None:
             factors, rates = run(rate, updates, state.rate, params, extra_args)
             steps = map_leaves(lambda r, m: r * m, factors, momentum)
 
         decay = 1 + learning_rate * weight_decay
-        squared, ahead = dot(momentum, steps), dot(momentum, params)
+        squared, ahead = global_dot(momentum, steps), global_dot(momentum, params)
         bound = state.lower_bound
         if adapt_lower_bound:
             cap = decay * (loss - inner) + ahead

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import NonNegative, Real, numeric
-from gradtx.core.hyperparameters import increment
-from gradtx.core.norms import global_norm
-from gradtx.core.transformation import Transformation, has, initialize, run, transformation
-from gradtx.core.tree import as_float32, is_none, map_leaves, present, ratio
+from gradtx.core.build import initialize, run
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import increment, norm, overall, ratio
+from gradtx.core.roles import Count, Factored, RandomKey
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import as_float32, is_none, map_leaves, present
 
 __all__ = [
     "Key",
@@ -40,7 +42,7 @@ Tree = Any
 class ZeroNansState(NamedTuple):
     """Which leaves had a NaN."""
 
-    found_nan: Tree  # a bool for each leaf, of the last step
+    found_nan: Factored  # a bool for each leaf, of the last step
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -63,17 +65,12 @@ def zero_nans() -> Any:
     ([0.0, 2.0], True)
     """
 
-    def init(params: Tree) -> ZeroNansState:
-        return ZeroNansState(jax.tree.map(lambda _: jnp.zeros((), bool), params))
-
-    def update(updates: Tree, state: ZeroNansState, params: Tree = None) -> tuple[Tree, ZeroNansState]:
-        def any_nan(u: Any, before: Any) -> Any:
-            return jnp.any(jnp.isnan(u)) if present(u) else before
-
-        found = jax.tree.map(any_nan, updates, state.found_nan, is_leaf=is_none)
-        return map_leaves(lambda u: jnp.where(jnp.isnan(u), 0, u), updates), ZeroNansState(found)
-
-    return init, update
+    return leafwise(
+        init=lambda p: ZeroNansState(jnp.zeros((), bool)),
+        before=lambda u: jnp.any(jnp.isnan(u)),
+        advance=lambda x: ZeroNansState(x),
+        emit=lambda u: jnp.where(jnp.isnan(u), 0, u),
+    )
 
 
 @transformation
@@ -88,10 +85,7 @@ def keep_params_nonnegative() -> Any:
     >>> gradtx.apply_updates(x, tx.update(jnp.array([2.0, 2.0]), tx.init(x), x)[0]).tolist()
     [0.0, 1.0]
     """
-    return None, lambda updates, state, params: (
-        map_leaves(lambda u, p: jnp.maximum(u, -p), updates, params),
-        state,
-    )
+    return leafwise(emit=lambda u, p: jnp.maximum(u, -p))
 
 
 # Mean and norm
@@ -109,10 +103,10 @@ def centralize() -> Any:
     [[-1.0, 1.0], [-2.0, 2.0]]
     """
 
-    def centred(u: jax.Array) -> jax.Array:
-        return u - jnp.mean(u, tuple(range(1, u.ndim)), keepdims=True) if u.ndim > 1 and u.size else u
+    def mean(u: jax.Array) -> Any:
+        return jnp.mean(u, tuple(range(1, u.ndim)), keepdims=True) if u.ndim > 1 and u.size else 0
 
-    return None, lambda updates, state, params=None: (map_leaves(centred, updates), state)
+    return leafwise(before=mean, emit=lambda u, x: u - x)
 
 
 @transformation
@@ -129,12 +123,11 @@ def normalize_by_update_norm(scale_factor: Real = 1.0, eps: NonNegative = 1e-6) 
     [-1.2..., -1.6...]
     """
 
-    def update(updates: Tree, state: Any, params: Tree = None) -> tuple[Tree, Any]:
-        size = global_norm(updates)
-        factor = scale_factor * ratio(1, size + eps)
-        return map_leaves(lambda u: factor * u, updates), state
-
-    return None, update
+    return leafwise(
+        together=(lambda u: norm(u), overall),
+        numbers=lambda t: scale_factor * ratio(1, t + eps),
+        emit=lambda u, n: n * u,
+    )
 
 
 # Noise
@@ -167,8 +160,8 @@ Key = Annotated[Any, _KeyKind()]
 class AddNoiseState(NamedTuple):
     """How far the noise has decayed, and its key."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    key: jax.Array  # uint32, what the next step's noise is made from
+    count: Count  # int32, steps taken
+    key: RandomKey  # uint32, what the next step's noise is made from
 
 
 @transformation
@@ -234,7 +227,7 @@ def _normal_like(key: jax.Array, tree: Tree) -> Tree:
 # Agreement
 
 
-@transformation(real=lambda tx: has(tx.inner, "real"))
+@transformation
 def cautious(inner: Transformation) -> Any:
     """Take the steps of an optimizer only where they go down the gradient that came in: u·[u·g < 0] / max(share, 10⁻³).
 
@@ -274,7 +267,7 @@ def cautious(inner: Transformation) -> Any:
 # Layout
 
 
-@transformation(real=lambda tx: has(tx.inner, "real"))
+@transformation
 def flatten(inner: Transformation) -> Any:
     """Show a transformation all leaves as one vector, which can save time where there are many small ones.
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, kind_of
-from gradtx.core.norms import global_norm
+from gradtx.core.numerics import global_norm
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import LeafError, as_float32, is_none, map_leaves, present
 

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Period
-from gradtx.core.hyperparameters import increment
-from gradtx.core.norms import global_norm
+from gradtx.core.numerics import global_norm, increment, least
+from gradtx.core.roles import Factored, Number, Slot
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import is_none, least, map_leaves, zeros_like
+from gradtx.core.tree import is_none, map_leaves, zeros_like
 from gradtx.linesearch.objective import dot, scalar_dtype
 
 __all__ = ["scale_by_lbfgs"]
@@ -28,14 +28,14 @@ Tree = Any
 class LBFGSState(NamedTuple):
     """The last point, and the memory: rings of m slots, stacked along a new first axis of each leaf."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    pair_count: jax.Array  # int32, pairs kept so far; the next one goes to slot pair_count mod m
-    params: Tree  # of the last step, in float32 or wider
-    updates: Tree  # the gradient there
-    diff_params_memory: Tree  # s
-    diff_updates_memory: Tree  # y
-    weights_memory: jax.Array  # (m,), ρ; 0 for an empty slot
-    identity_scale: jax.Array  # γ
+    count: Number  # int32, steps taken
+    pair_count: Number  # int32, pairs kept so far; the next one goes to slot pair_count mod m
+    params: Slot  # of the last step, in float32 or wider
+    updates: Slot  # the gradient there
+    diff_params_memory: Factored  # s
+    diff_updates_memory: Factored  # y
+    weights_memory: Number  # (m,), ρ; 0 for an empty slot
+    identity_scale: Number  # γ
 
 
 @transformation

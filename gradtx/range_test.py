@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.names import numbers, replace_found, shortest_names
 from gradtx.core.schedule import Schedule
 from gradtx.core.transformation import GradientTransformation
+from gradtx.state.paths import numbers, replace_found, shortest_names
 from gradtx.training import as_arguments, make_step, number_of_batches
 
 __all__ = ["LRRangeTest", "lr_range_test"]

@@ -9,7 +9,6 @@ The ways to let weights decay, with the rate η, the decay λ and the step u of 
     decay_weights last                                  whatever the rate, θ − η·u − λ·θ
 """
 
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +16,11 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
 from gradtx.core.combine import chain, scale
-from gradtx.core.norms import in_both, of_norms
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import norm, rms
+from gradtx.core.roles import Number
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import map_leaves, map_some
 
 __all__ = [
     "add_cautious_weight_decay",
@@ -39,10 +39,8 @@ __all__ = [
     "scale_by_trust_ratio",
 ]
 
-Tree = Any
 
-
-@transformation(elementwise=True, record=("learning_rate",))
+@transformation(record=("learning_rate",))
 def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Any:
     """The step down the gradient: −η·u. Its state records η, constant or scheduled, and counts the steps.
 
@@ -52,11 +50,7 @@ def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True
 
     State: a count and the rate in use; see `hyperparams`.
     """
-    sign = -1.0 if flip_sign else 1.0
-    return None, lambda updates, state, params=None: (
-        map_leaves(lambda u: (sign * learning_rate) * u, updates),
-        state,
-    )
+    return leafwise(emit=lambda u: -(learning_rate * u) if flip_sign else learning_rate * u)
 
 
 @transformation
@@ -69,16 +63,16 @@ def scale_by_schedule(step_size_fn: Real) -> Any:
     return scale(step_size_fn)
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_sign() -> Any:
     """The sign of each element: −1, 0 or 1 (for complex updates u/|u|).
 
     Source: Bernstein et al. 2018, https://arxiv.org/abs/1802.04434
     """
-    return None, lambda updates, state, params=None: (map_leaves(jnp.sign, updates), state)
+    return leafwise(emit=lambda u: jnp.sign(u))
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
     """A sign that is soft around 0: tanh(β·u) (for complex updates tanh(β·|u|)·u/|u|).
 
@@ -94,13 +88,13 @@ def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
     def squash(u: jax.Array) -> jax.Array:
         return jnp.sign(u) * jnp.tanh(sharpness * jnp.abs(u)) if jnp.iscomplexobj(u) else jnp.tanh(sharpness * u)
 
-    return None, lambda updates, state, params=None: (map_leaves(squash, updates), state)
+    return leafwise(emit=squash)
 
 
 # Weights
 
 
-@transformation(elementwise=True)
+@transformation
 def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> Any:
     """Add λ·θ to the updates.
 
@@ -117,10 +111,7 @@ def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> An
     """
     if mask is not None:
         return masked(add_decayed_weights(weight_decay), mask)
-    return None, lambda updates, state, params: (
-        map_leaves(lambda u, p: u + weight_decay * p, updates, params),
-        state,
-    )
+    return leafwise(emit=lambda u, p: u + weight_decay * p)
 
 
 @transformation
@@ -147,7 +138,7 @@ def add_cautious_weight_decay(weight_decay: NonNegative, mask: Any = None) -> An
         agrees = (jnp.sign(u) * jnp.conj(jnp.sign(p))).real >= 0
         return u + (weight_decay * agrees) * p
 
-    return None, lambda updates, state, params: (map_leaves(decayed, updates, params), state)
+    return leafwise(emit=decayed)
 
 
 @transformation
@@ -172,7 +163,7 @@ def decay_weights(weight_decay: NonNegative, mask: Any = None) -> Any:
     return chain(scale(-1.0), add_decayed_weights(weight_decay, mask), scale(-1.0))
 
 
-@transformation(elementwise=True)
+@transformation
 def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
     """Divide the parameters after the step: (θ + u) / (1 + λ), which for no λ goes past 0. Last in a chain.
 
@@ -195,11 +186,7 @@ def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
     if mask is not None:
         return masked(proximal_weight_decay(weight_decay), mask)
 
-    def update(updates: Tree, state: Any, params: Tree) -> tuple[Tree, Any]:
-        share = 1 / (1 + weight_decay)
-        return map_leaves(lambda u, p: share * (u - weight_decay * p), updates, params), state
-
-    return None, update
+    return leafwise(emit=lambda u, p: (u - weight_decay * p) / (1 + weight_decay))
 
 
 @transformation
@@ -227,10 +214,7 @@ def add_l1_regularization(strength: NonNegative, mask: Any = None) -> Any:
     """
     if mask is not None:
         return masked(add_l1_regularization(strength), mask)
-    return None, lambda updates, state, params: (
-        map_leaves(lambda u, p: u + strength * jnp.sign(p), updates, params),
-        state,
-    )
+    return leafwise(emit=lambda u, p: u + strength * jnp.sign(p))
 
 
 # Norms of leaves
@@ -252,17 +236,12 @@ def scale_by_trust_ratio(
     Source: You et al. 2017, https://arxiv.org/abs/1708.03888
     """
 
-    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        updates, params = in_both(updates, params)
+    def trust(u: jax.Array, p: jax.Array) -> jax.Array:
+        ours, theirs = jnp.maximum(norm(u), min_norm), jnp.maximum(norm(p), min_norm)
+        usable = (ours > 0) & (theirs > 0)
+        return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
 
-        def trust(ours: jax.Array, theirs: jax.Array, size: int) -> jax.Array:
-            ours, theirs = jnp.maximum(ours, min_norm), jnp.maximum(theirs, min_norm)
-            usable = (ours > 0) & (theirs > 0)
-            return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
-
-        return map_some(operator.mul, of_norms(trust, updates, params), updates), state
-
-    return None, update
+    return leafwise(before=trust, emit=lambda u, x: x * u)
 
 
 @transformation
@@ -277,12 +256,7 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3) -> Any:
     Source: You et al. 2017, https://arxiv.org/abs/1708.03888
     """
 
-    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        updates, params = in_both(updates, params)
-        factor = of_norms(lambda length, size: jnp.maximum(length, min_scale), params)
-        return map_some(operator.mul, factor, updates), state
-
-    return None, update
+    return leafwise(before=lambda p: jnp.maximum(norm(p), min_scale), emit=lambda u, x: x * u)
 
 
 @transformation
@@ -297,12 +271,7 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
     Source: Shazeer & Stern 2018, section 8, https://arxiv.org/abs/1804.04235
     """
 
-    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        updates, params = in_both(updates, params)
-        factor = of_norms(lambda length, size: jnp.maximum(length / max(size, 1) ** 0.5, min_scale), params)
-        return map_some(operator.mul, factor, updates), state
-
-    return None, update
+    return leafwise(before=lambda p: jnp.maximum(rms(p), min_scale), emit=lambda u, x: x * u)
 
 
 # On the loss
@@ -311,12 +280,12 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
 class ReduceOnPlateauState(NamedTuple):
     """The factor in use, and what it is judged by."""
 
-    scale: jax.Array  # the factor in use
-    best_value: jax.Array
-    plateau_count: jax.Array  # int32, windows since the best value
-    cooldown_count: jax.Array  # int32, windows of cooldown left
-    count: jax.Array  # type: ignore[assignment]  # int32, values in the current window
-    sum_value: jax.Array  # of the values in the current window
+    scale: Number  # the factor in use
+    best_value: Number
+    plateau_count: Number  # int32, windows since the best value
+    cooldown_count: Number  # int32, windows of cooldown left
+    count: Number  # int32, values in the current window
+    sum_value: Number  # of the values in the current window
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -353,31 +322,26 @@ def reduce_on_plateau(
     The rule of Optax's `contrib.reduce_on_plateau`; for negative losses, too, an improvement is a fall by `rtol`.
     """
 
-    def init(params: Tree) -> ReduceOnPlateauState:
-        zero = jnp.zeros((), jnp.int32)
-        return ReduceOnPlateauState(jnp.ones(()), jnp.full((), jnp.inf), zero, zero, zero, jnp.zeros(()))
-
-    def update(
-        updates: Tree, state: ReduceOnPlateauState, params: Tree = None, *, value: jax.Array
-    ) -> tuple[Tree, ReduceOnPlateauState]:
-        count, total = state.count + 1, state.sum_value + value
+    def judged(s: ReduceOnPlateauState, *, value: jax.Array) -> ReduceOnPlateauState:
+        count, total = s.count + 1, s.sum_value + value
         mean, full = total / count, count >= accumulation_size
 
-        improved = mean < state.best_value * (1 - rtol * jnp.sign(state.best_value)) - atol
-        cooling = state.cooldown_count > 0
-        bad = jnp.where(improved | cooling, 0, state.plateau_count + 1)
+        improved = mean < s.best_value * (1 - rtol * jnp.sign(s.best_value)) - atol
+        cooling = s.cooldown_count > 0
+        bad = jnp.where(improved | cooling, 0, s.plateau_count + 1)
         reduce = full & (bad >= patience) & ~improved & ~cooling
-
-        new = ReduceOnPlateauState(
-            scale=jnp.where(reduce, jnp.maximum(state.scale * factor, min_scale), state.scale),
-            best_value=jnp.where(improved & full, mean, state.best_value),
-            plateau_count=jnp.where(full, jnp.where(reduce, 0, bad), state.plateau_count),
-            cooldown_count=jnp.where(
-                full, jnp.where(reduce, cooldown, jnp.maximum(state.cooldown_count - 1, 0)), state.cooldown_count
-            ),
+        cooldown_left = jnp.where(reduce, cooldown, jnp.maximum(s.cooldown_count - 1, 0))
+        return ReduceOnPlateauState(
+            scale=jnp.where(reduce, jnp.maximum(s.scale * factor, min_scale), s.scale),
+            best_value=jnp.where(improved & full, mean, s.best_value),
+            plateau_count=jnp.where(full, jnp.where(reduce, 0, bad), s.plateau_count),
+            cooldown_count=jnp.where(full, cooldown_left, s.cooldown_count),
             count=jnp.where(full, 0, count),
             sum_value=jnp.where(full, 0.0, total),
         )
-        return map_leaves(lambda u: new.scale * u, updates), new
 
-    return init, update
+    return leafwise(
+        init=lambda p: ReduceOnPlateauState(1.0, jnp.inf, 0, 0, 0, 0.0),
+        count=judged,
+        emit=lambda s, u: s.scale * u,
+    )

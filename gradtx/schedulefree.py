@@ -11,14 +11,16 @@ import jax.numpy as jnp
 
 from gradtx.averaging import eval_params, float_copies
 from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay, Real, Steps
+from gradtx.core.build import initialize, run
 from gradtx.core.combine import chain
-from gradtx.core.hyperparameters import increment
-from gradtx.core.names import find
+from gradtx.core.numerics import increment
+from gradtx.core.roles import Count, Inner, Number, Slot
 from gradtx.core.schedule import Schedule
-from gradtx.core.transformation import Transformation, initialize, run, transformation
+from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, map_leaves
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.schedules import warmup
+from gradtx.state.paths import find
 from gradtx.statistics import scale_by_rms
 
 __all__ = [
@@ -35,12 +37,12 @@ Tree = Any
 class ScheduleFreeState(NamedTuple):
     """The sequence z that takes the steps. The parameters are y; the average x follows from both."""
 
-    b1: jax.Array  # β, with which y was made
-    weight_sum: jax.Array
-    step_count: jax.Array  # int32, steps taken
-    max_lr: jax.Array  # the largest learning rate so far
-    base_optimizer_state: Tree
-    z: Tree  # like the parameters, in float32 or wider
+    b1: Number  # β, with which y was made
+    weight_sum: Number
+    step_count: Count  # int32, steps taken
+    max_lr: Number  # the largest learning rate so far
+    base_optimizer_state: Inner
+    z: Slot  # in float32 or wider
 
     def eval_params(self, params: Tree) -> Tree:
         """What `eval_params` reads: x = (y − (1−β)·z) / β."""

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 
 from gradtx.averaging import eval_params
 from gradtx.core.arguments import Period
-from gradtx.core.combine import apply_updates, chain, scale
-from gradtx.core.transformation import Transformation, initialize, run, transformation
+from gradtx.core.build import initialize, run
+from gradtx.core.combine import chain, scale
+from gradtx.core.roles import Inner, Number, Slot
+from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, is_none, map_leaves
 from gradtx.processing import normalize_by_update_norm
+from gradtx.updating import apply_updates
 
 __all__ = ["SAMState", "normalize", "sam"]
 
@@ -33,10 +36,10 @@ def normalize() -> Any:
 class SAMState(NamedTuple):
     """Both optimizers, and the parameters that the adversarial steps left."""
 
-    steps_since_sync: jax.Array  # int32, adversarial steps since the last one of the optimizer
-    opt_state: Tree
-    adv_state: Tree
-    cache: Tree  # like the parameters; None in opaque mode
+    steps_since_sync: Number  # int32, adversarial steps since the last one of the optimizer
+    opt_state: Inner
+    adv_state: Inner
+    cache: Slot  # the parameters without the adversarial steps; None in opaque mode
 
     def eval_params(self, params: Tree) -> Tree:
         """What `eval_params` reads: the parameters without the adversarial steps."""

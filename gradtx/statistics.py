@@ -7,14 +7,16 @@ A direction is an average of the gradients; a rate is a chain that starts from |
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, identity, product, scale
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, least, sqrt
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, sqrt, zeros_like
+from gradtx.core.tree import full_like, zeros_like
 
 __all__ = [
     "absolute",
@@ -35,19 +37,16 @@ __all__ = [
     "trace",
 ]
 
-Tree = Any
-
-
 # Averages
 
 
 class EmaState(NamedTuple):
     """The average."""
 
-    ema: Tree  # like the parameters
+    ema: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def ema(decay: Decay, debias: bool = True, accumulator_dtype: Dtype | None = None, *, initial_value: Real = 0.0) -> Any:
     """The exponential moving average of the updates: a ← β·a + (1−β)·u.
 
@@ -65,24 +64,20 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: Dtype | None = Non
             bias_correction(decay),
         )
 
-    def init(params: Tree) -> EmaState:
-        return EmaState(full_like(params, initial_value, accumulator_dtype))
-
-    def update(updates: Tree, state: EmaState, params: Tree = None) -> tuple[Tree, EmaState]:
-        new = 1 - decay
-        average = map_leaves(lambda a, u: decay * a + new * u, state.ema, updates)
-        return average, EmaState(average)
-
-    return init, update
+    return leafwise(
+        init=lambda p: EmaState(full_like(p, initial_value, accumulator_dtype)),
+        advance=lambda s, u: EmaState(average(decay, s.ema, u)),
+        emit=lambda s: s.ema,
+    )
 
 
 class MomentumState(NamedTuple):
     """The averaged gradient m."""
 
-    momentum: Tree  # like the parameters
+    momentum: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """Momentum as Adam has it, an average of the gradients: m ← β·m + (1−β)·g.
 
@@ -96,32 +91,20 @@ def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dt
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
     """
 
-    def init(params: Tree) -> MomentumState:
-        return MomentumState(zeros_like(params, accumulator_dtype))
-
-    def update(updates: Tree, state: MomentumState, params: Tree = None) -> tuple[Tree, MomentumState]:
-        momentum = momentum_of(decay, state.momentum, updates)
-        if not nesterov:
-            return momentum, MomentumState(momentum)
-        new = 1 - decay
-        return map_leaves(lambda m, u: decay * m + new * u, momentum, updates), MomentumState(momentum)
-
-    return init, update
-
-
-def momentum_of(decay: Any, momentum: Tree, gradients: Tree) -> Tree:
-    """β·m + (1−β)·g, leaf by leaf, with g saturated as it is under the root of a rate."""
-    new = 1 - decay
-    return map_leaves(lambda m, g: decay * m + new * bounded(g), momentum, gradients)
+    return leafwise(
+        init=lambda p: MomentumState(zeros_like(p, accumulator_dtype)),
+        advance=lambda s, g: MomentumState(average(decay, s.momentum, bounded(g))),
+        emit=lambda s, g: average(decay, s.momentum, g) if nesterov else s.momentum,
+    )
 
 
 class TraceState(NamedTuple):
     """The decaying sum b of gradients."""
 
-    trace: Tree  # like the parameters
+    trace: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
     """The heavy ball: b ← μ·b + g, a decaying sum of the gradients.
 
@@ -136,25 +119,20 @@ def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None 
     https://proceedings.mlr.press/v28/sutskever13.html
     """
 
-    def init(params: Tree) -> TraceState:
-        return TraceState(zeros_like(params, accumulator_dtype))
-
-    def update(updates: Tree, state: TraceState, params: Tree = None) -> tuple[Tree, TraceState]:
-        velocity = map_leaves(lambda b, u: decay * b + bounded(u), state.trace, updates)
-        if not nesterov:
-            return velocity, TraceState(velocity)
-        return map_leaves(lambda b, u: decay * b + u, velocity, updates), TraceState(velocity)
-
-    return init, update
+    return leafwise(
+        init=lambda p: TraceState(zeros_like(p, accumulator_dtype)),
+        advance=lambda s, g: TraceState(decay * s.trace + bounded(g)),
+        emit=lambda s, g: decay * s.trace + g if nesterov else s.trace,
+    )
 
 
 class BiasCorrectionState(NamedTuple):
     """The weight that the average has seen."""
 
-    weight: jax.Array  # 0-d: the average, with the same decay, of ones
+    weight: Weight  # the average, with the same decay, of ones
 
 
-@transformation(elementwise=True)
+@transformation
 def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0.0) -> Any:
     """Divide an average that started from zero by the weight it has seen: u / (1−βᵗ).
 
@@ -169,49 +147,50 @@ def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0
     Source: Kingma & Ba 2015, section 3, https://arxiv.org/abs/1412.6980
     """
 
-    def init(params: Tree) -> BiasCorrectionState:
-        return BiasCorrectionState(jnp.zeros(jnp.shape(decay), float) + initial_weight)
+    def numbers(s: BiasCorrectionState) -> Any:
+        weight = average(decay, s.weight, 1.0)
+        return weight, weight**power
 
-    def update(updates: Tree, state: BiasCorrectionState, params: Tree = None) -> tuple[Tree, BiasCorrectionState]:
-        weight = decay * state.weight + (1 - decay)
-        factor = weight**-power
-        return map_leaves(lambda u: factor * u, updates), BiasCorrectionState(weight)
-
-    return init, update
+    return leafwise(
+        init=lambda p: BiasCorrectionState(initial_weight + jnp.zeros(jnp.shape(decay))),
+        numbers=numbers,
+        count=lambda n: BiasCorrectionState(n[0]),
+        emit=lambda u, n: u / n[1],
+    )
 
 
 # What is averaged, and sums and maxima
 
 
-@transformation(elementwise=True)
+@transformation
 def saturate() -> Any:
     """u, with |u| bounded where its square would overflow (2e16 in float32), as `square` bounds it.
 
     It stands where the gradient itself is the direction: numerator and denominator of g/√v then see the same spike.
     Infinite and NaN elements stay what they are.
     """
-    return None, lambda updates, state, params=None: (map_leaves(bounded, updates), state)
+    return leafwise(emit=lambda u: bounded(u))
 
 
-@transformation(real=True, elementwise=True)
+@transformation
 def square() -> Any:
     """|u|², real for complex updates. Finite for finite u: see `saturate`."""
-    return None, lambda updates, state, params=None: (map_leaves(abs_squared, updates), state)
+    return leafwise(emit=lambda u: abs_squared(u))
 
 
-@transformation(real=True, elementwise=True)
+@transformation
 def absolute() -> Any:
     """|u|, real for complex updates."""
-    return None, lambda updates, state, params=None: (map_leaves(jnp.abs, updates), state)
+    return leafwise(emit=lambda u: jnp.abs(u))
 
 
 class RunningSumState(NamedTuple):
     """The sum."""
 
-    sum: Tree  # like the parameters
+    sum: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def running_sum(initial_value: Real = 0.0) -> Any:
     """The sum of all updates so far: s ← s + u.
 
@@ -221,29 +200,26 @@ def running_sum(initial_value: Real = 0.0) -> Any:
     State: one slot per parameter.
     """
 
-    def init(params: Tree) -> RunningSumState:
-        return RunningSumState(full_like(params, initial_value))
-
-    def update(updates: Tree, state: RunningSumState, params: Tree = None) -> tuple[Tree, RunningSumState]:
-        total = map_leaves(lambda s, u: s + u, state.sum, updates)
-        return total, RunningSumState(total)
-
-    return init, update
+    return leafwise(
+        init=lambda p: RunningSumState(full_like(p, initial_value)),
+        advance=lambda s, u: RunningSumState(s.sum + u),
+        emit=lambda s: s.sum,
+    )
 
 
 class MaximumState(NamedTuple):
     """The maximum."""
 
-    maximum: Tree  # like the parameters
+    maximum: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def running_max() -> Any:
     """The largest update so far, element by element: x ← max(x, u), from 0. State: one slot per parameter."""
-    return _maximum(jnp.maximum)
+    return _maximum(lambda x, u: jnp.maximum(x, u))
 
 
-@transformation(elementwise=True)
+@transformation
 def decaying_max(decay: Decay, eps: NonNegative = 0.0) -> Any:
     """A maximum that forgets: x ← max(β·x, u + ε), from 0. State: one slot per parameter.
 
@@ -257,20 +233,17 @@ def decaying_max(decay: Decay, eps: NonNegative = 0.0) -> Any:
 
 
 def _maximum(larger: Any) -> Any:
-    def init(params: Tree) -> MaximumState:
-        return MaximumState(zeros_like(params))
-
-    def update(updates: Tree, state: MaximumState, params: Tree = None) -> tuple[Tree, MaximumState]:
-        maximum = map_leaves(larger, state.maximum, updates)
-        return maximum, MaximumState(maximum)
-
-    return init, update
+    return leafwise(
+        init=lambda p: MaximumState(zeros_like(p)),
+        advance=lambda s, u: MaximumState(larger(s.maximum, u)),
+        emit=lambda s: s.maximum,
+    )
 
 
 # From a statistic to a rate
 
 
-@transformation(elementwise=True)
+@transformation
 def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
     """1 / (√(u + ε_root) + ε), finite at 0 even without any ε.
 
@@ -280,13 +253,10 @@ def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
       eps: ε, outside the root (Adam, torch).
       eps_root: ε_root, inside the root (Adagrad and RMSprop as in Optax and TensorFlow).
     """
-    return None, lambda updates, state, params=None: (
-        map_leaves(lambda u: 1 / (sqrt(u, eps_root) + eps), updates),
-        state,
-    )
+    return leafwise(emit=lambda u: 1 / (sqrt(u, eps_root) + eps))
 
 
-@transformation(elementwise=True)
+@transformation
 def reciprocal(eps: NonNegative = 0.0) -> Any:
     """1 / (u + ε) of non-negative updates; finite at 0 even without ε.
 
@@ -294,10 +264,7 @@ def reciprocal(eps: NonNegative = 0.0) -> Any:
       eps: ε.
     """
 
-    def invert(u: jax.Array) -> jax.Array:
-        return 1 / (u + (eps + least(u.dtype)))
-
-    return None, lambda updates, state, params=None: (map_leaves(invert, updates), state)
+    return leafwise(emit=lambda u: 1 / (u + (eps + least(u.dtype))))
 
 
 @transformation

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 
+from gradtx.core.build import is_transformation
 from gradtx.core.names import name_of
 from gradtx.core.schedule import Schedule
-from gradtx.core.stages import Stage, stages
-from gradtx.core.transformation import GradientTransformation, is_transformation
-from gradtx.core.tree import by_path, check_arrays, path_string
+from gradtx.core.transformation import GradientTransformation
+from gradtx.core.tree import check_arrays, path_string
 from gradtx.core.value import same, show
-from gradtx.migration import place_of
+from gradtx.state.entries import entries, statistic_of
+from gradtx.state.paths import by_path
+from gradtx.state.stages import Stage, stages
 from gradtx.tables import html_table, text_table
 
 __all__ = ["Description", "Row", "describe"]
@@ -162,11 +164,12 @@ def _statistics(stage: Stage, parts: list[Stage]) -> dict[str, set[str]]:
     """The trees like the parameters that a stage keeps, apart from those of its parts: name -> dtypes."""
     of_params = set(by_path(stage.params))
     kept: dict[str, set[str]] = {}
-    for path, leaf in by_path(stage.state).items():
-        place = place_of(path, of_params)
-        inside = any((*stage.path, *path)[: len(part.path)] == part.path for part in parts)
-        if not inside and (place.statistic[1:] or (leaf.ndim and () in of_params)):
-            kept.setdefault(place.statistic[0], set()).add(leaf.dtype.name)
+    for entry in entries(stage.state):
+        inside = any((*stage.path, *entry.path)[: len(part.path)] == part.path for part in parts)
+        _, (field, *parameter) = statistic_of(entry, of_params)
+        of_leaves = entry.role.of_leaves if entry.role else parameter or (entry.value.ndim and () in of_params)
+        if not inside and of_leaves:
+            kept.setdefault(field, set()).add(entry.value.dtype.name)
     return kept
 
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.arguments import numeric
-from gradtx.core.names import index_of
 from gradtx.spaces import combinations
+from gradtx.state.paths import index_of
 from gradtx.tables import html_table, text_table
 
 __all__ = ["SweepResult", "sweep"]

@@ -15,20 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, Period
+from gradtx.core.build import initialize, is_transformation, run
 from gradtx.core.combine import identity
-from gradtx.core.hyperparameters import increment
-from gradtx.core.names import find, shortest_names
-from gradtx.core.norms import global_norm
+from gradtx.core.numerics import global_norm, increment
+from gradtx.core.roles import Count, Inner, Number
 from gradtx.core.select import arity, select
-from gradtx.core.transformation import (
-    Transformation,
-    has,
-    initialize,
-    is_transformation,
-    run,
-    transformation,
-)
+from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, is_none, key_name, present
+from gradtx.state.paths import find, shortest_names
 from gradtx.statistics import ema
 
 __all__ = ["MEASURES", "MonitorState", "measure_with_ema", "metrics", "monitor", "snapshot"]
@@ -88,10 +82,10 @@ _OF_PARAMS = {"param_norm", "update_ratio"}
 class MonitorState(NamedTuple):
     """The latest measurements; zeros before the first."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    measurements: dict[str, Tree]
-    measure_states: tuple[Tree, ...]  # of the measures that are transformations, in order
-    inner_state: Tree
+    count: Count  # int32, steps taken
+    measurements: Number  # name -> a number, or a tree of them
+    measure_states: Inner  # of the measures that are transformations, in order
+    inner_state: Inner
 
     @property
     def metrics(self) -> dict[str, Tree]:
@@ -99,7 +93,7 @@ class MonitorState(NamedTuple):
         return self.measurements
 
 
-@transformation(real=lambda tx: tx.inner is not None and has(tx.inner, "real"))
+@transformation
 def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = None, every: Period = 1) -> Any:
     """Measure what enters a transformation and what leaves it; read it with `metrics(state)`.
 

@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.combine import apply_updates
-from gradtx.core.norms import global_norm
-from gradtx.core.transformation import GradientTransformation, is_transformation
+from gradtx.core.build import is_transformation
+from gradtx.core.numerics import global_norm
+from gradtx.core.transformation import GradientTransformation
 from gradtx.core.tree import LeafError, check_arrays, map_with_path
+from gradtx.updating import apply_updates
 
 __all__ = ["EarlyStopping", "EarlyStoppingState", "History", "Minimum", "Step", "make_step", "minimize"]
 

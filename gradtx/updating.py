@@ -1,15 +1,61 @@
-"""Functions that move one set of parameters towards another: target networks, averages kept by hand."""
+"""How parameters get their new values: by an update, or by moving towards another set (target networks, averages)."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.tree import as_float32, is_none
+from gradtx.core.transformation import transformation
+from gradtx.core.tree import LeafError, as_float32, check_match, is_none, present
 
-__all__ = ["incremental_update", "periodic_update"]
+__all__ = ["apply_updates", "cast_to_params", "incremental_update", "periodic_update"]
 
 Tree = Any
+
+
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """θ + u, computed in float32 or wider and cast once, to the dtype of each parameter.
+
+    Args:
+      params: a pytree of arrays (or numbers).
+      updates: the same structure and shapes; a None leaf leaves its parameter as it is.
+
+    Raises:
+      LeafError: the structures or shapes differ.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.apply_updates({"w": jnp.ones(2), "fixed": 7}, {"w": jnp.full(2, 0.5), "fixed": None})
+    {'fixed': 7, 'w': Array([1.5, 1.5], dtype=float32)}
+    """
+    check_match(updates, params)
+
+    def new(update: Any, param: Any) -> Any:
+        if not present(update):
+            return param
+        dtype = jnp.result_type(param)
+        if jnp.iscomplexobj(update) and not jnp.iscomplexobj(param):
+            raise LeafError("a complex update for a real parameter")
+        if jnp.issubdtype(dtype, jnp.floating):
+            return (as_float32(param) + as_float32(update)).astype(dtype)
+        return jnp.asarray(param + update).astype(dtype)
+
+    return jax.tree.map(new, updates, params, is_leaf=is_none)
+
+
+@transformation
+def cast_to_params() -> Any:
+    """Round the updates to the dtypes of the parameters; last in a chain, for loops that add them with `p + u`.
+
+    Updates leave every transformation in float32 or wider, and `apply_updates` rounds once, after the addition. A
+    loop that adds them itself (`eqx.apply_updates`, a `lax.scan` over bfloat16 parameters) would widen the parameters.
+
+    Needs the parameters.
+    """
+
+    def cast(u: Any, p: Any) -> Any:
+        return u.astype(jnp.result_type(p)) if present(u) else u
+
+    return None, lambda updates, state, params: (jax.tree.map(cast, updates, params, is_leaf=is_none), state)
 
 
 def incremental_update(new_tensors: Tree, old_tensors: Tree, step_size: Any) -> Tree:

@@ -16,25 +16,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx.core.arguments import Real
-from gradtx.core.hyperparameters import EmptyState
+from gradtx.core.build import Body, build, initialize, naming, outgoing, run, run_from
+from gradtx.core.leafwise import Again, Leafwise, leafwise
 from gradtx.core.names import checked_name, part_names
-from gradtx.core.recompute import remembering
-from gradtx.core.transformation import (
-    GradientTransformation,
-    Transformation,
-    has,
-    initialize,
-    run,
-    transformation,
-)
-from gradtx.core.tree import LeafError, as_float32, check_match, is_none, map_leaves, present, real_like
+from gradtx.core.numerics import SMALL
+from gradtx.core.roles import EmptyState, Inner
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation
+from gradtx.core.tree import map_leaves
 
 __all__ = [
     "add",
-    "apply_updates",
-    "cast_to_params",
     "chain",
     "identity",
     "named_chain",
@@ -52,10 +46,11 @@ Tree = Any
 
 
 @functools.cache
-def _state_type(names: tuple[str, ...]) -> type:
+def _state_type(names: tuple[str, ...]) -> Any:
     """The named tuple that holds the states of parts with these names; one type for equal names."""
     make: Any = collections.namedtuple
     state_type = make("CompositionState", names)
+    state_type.__annotations__ = dict.fromkeys(names, Inner)
     state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))
     state_type.__doc__ = f"States of {', '.join(names)}."
     state_type.__getitem__ = lambda self, key: (
@@ -83,29 +78,83 @@ def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str,
     return dict(zip(part_names(transformations, named), (*transformations, *named.values()), strict=True))
 
 
-def _check_state(owner: str, state: Any, expected: type) -> None:
-    if getattr(state, "_fields", None) != expected._fields:  # type: ignore[attr-defined]
+def _check_state(owner: str, state: Any, expected: Any) -> None:
+    if getattr(state, "_fields", None) != expected._fields:
         names = ", ".join(getattr(state, "_fields", ())) or f"a {type(state).__name__}"
-        ours = ", ".join(expected._fields)  # type: ignore[attr-defined]
+        ours = ", ".join(expected._fields)
         raise ValueError(f"{owner}: the state is not one of this transformation: expected ({ours}), got ({names})")
 
 
 # In sequence
 
 
-def _parts(tx: GradientTransformation) -> tuple[Any, ...]:
-    return (*tx.arguments["transformations"], *tx.arguments["named"].values())
+class _Parts(Leafwise):
+    """Parts that see a leaf together."""
+
+    def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
+        self.state_type, self.parts = _state_type(tuple(parts)), list(parts.values())
+        self.init = init  # type: ignore[method-assign, assignment]
+        self.extra_args = frozenset().union(*(part.extra_args for part in self.parts))
+        self.required = frozenset().union(*(part.required for part in self.parts))
+        self.needs_params = any(part.needs_params for part in self.parts)
+
+    def check(self, state: Tree, params: Tree, extra_args: dict[str, Any]) -> None:
+        _check_state(self.name, state, self.state_type)
+        for part, own in zip(self.parts, state, strict=True):
+            part.check(own, params, extra_args)
+
+    def numbers(self, s: Any, t: Any, extra_args: dict[str, Any]) -> Any:
+        of_first = (t if i == 0 else None for i, _ in enumerate(self.parts))
+        return tuple(part.numbers(*row, extra_args) for part, *row in zip(self.parts, s, of_first, strict=True))
+
+    def count(self, s: Any, n: Any, extra_args: dict[str, Any]) -> Any:
+        return type(s)(*(part.count(*row, extra_args) for part, *row in zip(self.parts, s, n, strict=True)))
+
+    def choices(self, tree: Tree) -> list[Any]:
+        own = [part.choices(tree) for part in self.parts]
+        return [row if any(row) else None for row in zip(*own, strict=True)] if own else super().choices(tree)
+
+    def resolve(self, choice: Any) -> Leafwise:
+        if choice is None:
+            return self
+        parts = [part.resolve(of_part) for part, of_part in zip(self.parts, choice, strict=True)]
+        return type(self)(dict(zip(self.state_type._fields, parts, strict=True)), self.init)
 
 
-def _any_real(tx: GradientTransformation) -> bool:
-    return any(has(part, "real") for part in _parts(tx))
+class _Chain(_Parts):
+    """One part after another."""
+
+    def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
+        super().__init__(parts, init)
+        if self.parts and self.parts[0].together:
+            of_leaf, of_all = self.parts[0].together
+            self.together = lambda s, u, p: of_leaf(s[0], u, p), of_all
+
+    def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
+        states, found = [], []
+        for part, state, numbers in zip(self.parts, s, n, strict=True):
+            with naming(part):
+                new, out, x = part.step(state, u, p, numbers, again)
+            again = _anew(part, new, u, p, numbers, x, again)
+            u = out
+            states.append(new)
+            found.append(x)
+        return type(s)(*states), u, tuple(found)
+
+    def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
+        for part, state, numbers, seen in zip(self.parts, s, n, x, strict=True):
+            u = part.emit(state, u, p, numbers, seen)
+        return u
 
 
-def _all_elementwise(tx: GradientTransformation) -> bool:
-    return all(has(part, "elementwise") for part in _parts(tx))
+def _anew(part: Leafwise, s: Any, u: Any, p: Any, n: Any, x: Any, again: Again) -> Again:
+    """What computes the update that has just left a part once more."""
+    if np.size(u) <= SMALL or not isinstance(u, jax.core.Tracer):
+        return None
+    return lambda: part.emit(s, again() if again else u, p, n, x)
 
 
-@transformation(real=_any_real, elementwise=_all_elementwise)
+@transformation
 def chain(*transformations: Transformation, **named: Transformation) -> Any:
     """Apply transformations one after another: the updates that leave one enter the next.
 
@@ -124,28 +173,47 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
     >>> gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adam(1e-3))
     chain(clip_by_global_norm(max_norm=1.0), adam(learning_rate=0.001))
     """
-    parts = _named(transformations, named)
+    parts = {name: build(part) for name, part in _named(transformations, named).items()}
     state_type = _state_type(tuple(parts))
-    # A part may take norms of what the parts before it have computed.
-    measured = not all(has(part, "elementwise") for part in list(parts.values())[1:])
 
     def init(params: Tree) -> Tree:
         states = []
         for part in parts.values():
             states.append(initialize(part, params))
-            params = real_like(params) if has(part, "real") else params
+            params = outgoing(part, params, states[-1])
         return state_type(*states)
+
+    segments = _segments(parts)
+    if len(segments) <= 1 and all(isinstance(part, Leafwise) for part in parts.values()):
+        return _Chain(parts, init)
 
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         _check_state("chain", state, state_type)
-        new_states = []
-        with remembering(measured):
-            for part, part_state in zip(parts.values(), state, strict=True):
-                updates, new_state = run(part, updates, part_state, params, extra_args)
-                new_states.append(new_state)
-        return updates, state_type(*new_states)
+        new: dict[str, Any] = {}
+        source = None
+        for segment in segments:
+            body, states = next(iter(segment.values())), state[next(iter(segment))]
+            if len(segment) > 1:
+                body = _Chain(segment, init)
+                body.name, states = "_".join(segment), body.state_type(*map(state.__getitem__, segment))
+            updates, states, source = run_from(source, body, updates, states, params, extra_args)
+            new.update(zip(segment, states if len(segment) > 1 else [states], strict=True))
+        return updates, state_type(*new.values())
 
     return init, update
+
+
+def _segments(parts: dict[str, Body]) -> list[dict[str, Body]]:
+    """Consecutive leaf-wise parts together: all the way of a leaf, until something looks at all leaves at once."""
+    segments: list[dict[str, Body]] = []
+    goes_on = False
+    for name, part in parts.items():
+        leafwise = isinstance(part, Leafwise)
+        if not (goes_on and leafwise and not part.together):  # type: ignore[attr-defined]
+            segments.append({})
+        segments[-1][name] = part
+        goes_on = leafwise
+    return segments
 
 
 def named_chain(*pairs: tuple[str, Any]) -> GradientTransformation:
@@ -164,7 +232,34 @@ def named_chain(*pairs: tuple[str, Any]) -> GradientTransformation:
 # Side by side
 
 
-def _side_by_side(owner: str, parts: dict[str, Any], combine: Callable[..., Any]) -> Any:
+class _SideBySide(_Parts):
+    """Every part sees the same update; what they make of it is combined."""
+
+    combine: Callable[[Any, Any], Any]
+
+    def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
+        results = []
+        for part, state, numbers in zip(self.parts, s, n, strict=True):
+            with naming(part):
+                results.append(part.step(state, u, p, numbers, again))
+        states, updates, found = zip(*results, strict=True)
+        return type(s)(*states), functools.reduce(self.combine, updates), found
+
+    def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
+        rows = zip(self.parts, s, n, x, strict=True)
+        return functools.reduce(self.combine, (part.emit(state, u, p, *row) for part, state, *row in rows))
+
+
+class _Product(_SideBySide):
+    combine = staticmethod(operator.mul)
+
+
+class _Sum(_SideBySide):
+    combine = staticmethod(operator.add)
+
+
+def _side_by_side(owner: str, transformations: tuple[Any, ...], named: dict[str, Any], kind: type[_SideBySide]) -> Any:
+    parts = {name: build(part) for name, part in _named(transformations, named).items()}
     if not parts:
         raise ValueError(f"{owner} needs at least one transformation")
     state_type = _state_type(tuple(parts))
@@ -172,20 +267,19 @@ def _side_by_side(owner: str, parts: dict[str, Any], combine: Callable[..., Any]
     def init(params: Tree) -> Tree:
         return state_type(*(initialize(part, params) for part in parts.values()))
 
+    if all(isinstance(part, Leafwise) and not part.together for part in parts.values()):
+        return kind(parts, init)
+
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         _check_state(owner, state, state_type)
         pairs = [run(part, updates, s, params, extra_args) for part, s in zip(parts.values(), state, strict=True)]
         results, new_states = zip(*pairs, strict=True)
-        return map_leaves(lambda *xs: functools.reduce(combine, xs), *results), state_type(*new_states)
+        return map_leaves(lambda *xs: functools.reduce(kind.combine, xs), *results), state_type(*new_states)
 
     return init, update
 
 
-def _all_real(tx: GradientTransformation) -> bool:
-    return all(has(part, "real") for part in _parts(tx))
-
-
-@transformation(real=_all_real, elementwise=_all_elementwise)
+@transformation
 def product(*transformations: Transformation, **named: Transformation) -> Any:
     """Multiply, leaf by leaf, what several transformations make of the same updates.
 
@@ -200,10 +294,10 @@ def product(*transformations: Transformation, **named: Transformation) -> Any:
     >>> square.update(jnp.array([1.0, -3.0]), square.init(jnp.zeros(2)))[0].tolist()
     [1.0, 9.0]
     """
-    return _side_by_side("product", _named(transformations, named), operator.mul)
+    return _side_by_side("product", transformations, named, _Product)
 
 
-@transformation(real=_all_real, elementwise=_all_elementwise)
+@transformation
 def add(*transformations: Transformation, **named: Transformation) -> Any:
     """Add, leaf by leaf, what several transformations make of the same updates.
 
@@ -216,7 +310,7 @@ def add(*transformations: Transformation, **named: Transformation) -> Any:
     >>> double.update(jnp.array([1.0, -3.0]), double.init(jnp.zeros(2)))[0].tolist()
     [2.0, -6.0]
     """
-    return _side_by_side("add", _named(transformations, named), operator.add)
+    return _side_by_side("add", transformations, named, _Sum)
 
 
 # The small ones
@@ -236,78 +330,29 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Any:
     """
 
     def update(updates: Tree, state: EmptyState, params: Tree = None) -> tuple[Tree, EmptyState]:
-        if params is None:
-            return map_leaves(lambda u: f(u, None), updates), state
-        return map_leaves(f, updates, params), state
+        rest = () if params is None else (params,)
+        return map_leaves(lambda u, p=None: f(u, p), updates, *rest), state
 
     return None, update
 
 
-@transformation(elementwise=True)
+@transformation
 def identity() -> Any:
     """Pass the updates on unchanged: the unit of `chain`."""
-    return None, lambda updates, state, params=None: (updates, state)
+    return leafwise()
 
 
-@transformation(elementwise=True)
+@transformation
 def set_to_zero() -> Any:
     """Make every update exactly zero, NaN and infinite ones too."""
-    return None, lambda updates, state, params=None: (map_leaves(jnp.zeros_like, updates), state)
+    return leafwise(emit=lambda u: jnp.zeros_like(u))
 
 
-@transformation(elementwise=True)
+@transformation
 def scale(step_size: Real) -> Any:
     """Multiply the updates by a number: s·u.
 
     Args:
       step_size: the factor s, of any sign; a float, an array or a schedule.
     """
-    return None, lambda updates, state, params=None: (map_leaves(lambda u: step_size * u, updates), state)
-
-
-@transformation
-def cast_to_params() -> Any:
-    """Round the updates to the dtypes of the parameters; last in a chain, for loops that add them with `p + u`.
-
-    Updates leave every transformation in float32 or wider, and `apply_updates` rounds once, after the addition. A
-    loop that adds them itself (`eqx.apply_updates`, a `lax.scan` over bfloat16 parameters) would widen the parameters.
-
-    Needs the parameters.
-    """
-
-    def cast(u: Any, p: Any) -> Any:
-        return u.astype(jnp.result_type(p)) if present(u) else u
-
-    return None, lambda updates, state, params: (
-        jax.tree.map(cast, updates, params, is_leaf=is_none),
-        state,
-    )
-
-
-def apply_updates(params: Tree, updates: Tree) -> Tree:
-    """θ + u, computed in float32 or wider and cast once, to the dtype of each parameter.
-
-    Args:
-      params: a pytree of arrays (or numbers).
-      updates: the same structure and shapes; a None leaf leaves its parameter as it is.
-
-    Raises:
-      LeafError: the structures or shapes differ.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.apply_updates({"w": jnp.ones(2), "fixed": 7}, {"w": jnp.full(2, 0.5), "fixed": None})
-    {'fixed': 7, 'w': Array([1.5, 1.5], dtype=float32)}
-    """
-    check_match(updates, params)
-
-    def new(update: Any, param: Any) -> Any:
-        if not present(update):
-            return param
-        dtype = jnp.result_type(param)
-        if jnp.iscomplexobj(update) and not jnp.iscomplexobj(param):
-            raise LeafError("a complex update for a real parameter")
-        if jnp.issubdtype(dtype, jnp.floating):
-            return (as_float32(param) + as_float32(update)).astype(dtype)
-        return jnp.asarray(param + update).astype(dtype)
-
-    return jax.tree.map(new, updates, params, is_leaf=is_none)
+    return leafwise(emit=lambda u: step_size * u)

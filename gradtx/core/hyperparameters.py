@@ -1,6 +1,5 @@
-"""Hyperparameters in a state: how scheduled ones are resolved and recorded, and how they are read."""
+"""Hyperparameters in a state: how scheduled ones are resolved and recorded."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,222 +7,91 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.names import find, index_of, is_within, numbers, replace_found, shortest_names
+from gradtx.core.leafwise import Again, Leafwise
+from gradtx.core.numerics import increment
+from gradtx.core.roles import Count, EmptyState, Hyperparameter, Inner
 from gradtx.core.schedule import Schedule
-from gradtx.core.value import Value
 
-__all__ = [
-    "EmptyState",
-    "HyperparamsState",
-    "InjectHyperparamsState",
-    "get_hyperparam",
-    "hyperparams",
-    "increment",
-    "set_hyperparams",
-    "step_count",
-    "with_hyperparams",
-]
+__all__ = ["HyperparamsLeaf", "HyperparamsState", "with_hyperparams"]
 
 Tree = Any
 Functions = tuple[Callable[..., Any], Callable[..., Any]]
 
 
-class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
-
-
 class HyperparamsState(NamedTuple):
     """The state of a transformation whose hyperparameters are recorded: scheduled ones, and every learning rate."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    hyperparams: dict[str, jax.Array]  # name -> the value that the last step used (before the first: will use)
-    inner_state: Tree
+    count: Count  # int32, steps taken
+    hyperparams: Hyperparameter  # name -> the value that the last step used (before the first: will use)
+    inner_state: Inner
 
 
-def increment(count: jax.Array) -> jax.Array:
-    """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
-    return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
+def _values(recorded: dict[str, Any], count: jax.Array) -> dict[str, Any]:
+    """The values in use at a count."""
+    return {name: h(count) if isinstance(h, Schedule) else h for name, h in recorded.items()}
+
+
+def _first(tx: Any, recorded: dict[str, Any]) -> Any:
+    """What an atom is before the first step, and a state of it that lacks the inner one."""
+    count = jnp.zeros((), jnp.int32)
+    values = _values(recorded, count)
+    record = {name: jnp.asarray(v, float) for name, v in values.items()}
+    return tx._result(tx._rounded | values), HyperparamsState(count, record, None)
+
+
+def _record(values: dict[str, Any], count: jax.Array) -> dict[str, jax.Array]:
+    """The values as a state keeps them. With the count after the step they make one kernel on a GPU, not one each."""
+    return {name: jnp.where(count > 0, jnp.asarray(v, float), 0) for name, v in values.items()}
+
+
+class HyperparamsLeaf(Leafwise):
+    """A leaf-wise atom whose hyperparameters are recorded: what a leaf uses is what its state says."""
+
+    def __init__(self, tx: Any, recorded: dict[str, Any], atom: Leafwise):
+        self.made_by, self.recorded = tx, recorded
+        self.needs_params, self.extra_args, self.required = atom.needs_params, atom.extra_args, atom.required
+        if atom.together:
+            self.together = self._read, atom.together[1]
+
+    def _at(self, values: dict[str, Any]) -> Leafwise:
+        atom: Leafwise = self.made_by._result(self.made_by._rounded | values)
+        return atom
+
+    def _read(self, s: HyperparamsState, u: Any, p: Any) -> Any:
+        return self._at(_values(self.recorded, s.count)).together[0](s.inner_state, u, p)  # type: ignore[index]
+
+    def init(self, params: Tree) -> HyperparamsState:
+        atom, state = _first(self.made_by, self.recorded)
+        return state._replace(inner_state=atom.init(params))
+
+    def numbers(self, s: HyperparamsState, t: Any, extra_args: dict[str, Any]) -> Any:
+        return self._at(_values(self.recorded, s.count)).numbers(s.inner_state, t, extra_args)
+
+    def count(self, s: HyperparamsState, n: Any, extra_args: dict[str, Any]) -> HyperparamsState:
+        values, count = _values(self.recorded, s.count), increment(s.count)
+        return HyperparamsState(count, _record(values, count), self._at(values).count(s.inner_state, n, extra_args))
+
+    def step(self, s: HyperparamsState, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
+        inner, u, x = self._at(s.hyperparams).step(s.inner_state, u, p, n, again)
+        return s._replace(inner_state=inner), u, x
+
+    def emit(self, s: HyperparamsState, u: Any, p: Any, n: Any, x: Any) -> Any:
+        return self._at(s.hyperparams).emit(s.inner_state, u, p, n, x)
 
 
 def with_hyperparams(tx: Any, plain_update: Callable[..., Any], recorded: dict[str, Any]) -> Functions:
     """Functions that look up the recorded hyperparameters at the current count, use them, and keep them."""
 
-    def functions_at(count: jax.Array) -> tuple[Functions, dict[str, jax.Array]]:
-        values = {name: h(count) if isinstance(h, Schedule) else h for name, h in recorded.items()}
-        return tx._result(tx._rounded | values), {name: jnp.asarray(v, float) for name, v in values.items()}
-
     def init(params: Tree) -> HyperparamsState:
-        count = jnp.zeros((), jnp.int32)
-        (inner_init, _), values = functions_at(count)
-        return HyperparamsState(count, values, EmptyState() if inner_init is None else inner_init(params))
+        (inner_init, _), state = _first(tx, recorded)
+        return state._replace(inner_state=EmptyState() if inner_init is None else inner_init(params))
 
     def update(updates: Tree, state: HyperparamsState, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
-        (_, inner_update), values = functions_at(state.count)
+        values, count = _values(recorded, state.count), increment(state.count)
+        _, inner_update = tx._result(tx._rounded | values)
         updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
-        return updates, HyperparamsState(increment(state.count), values, inner_state)
+        return updates, HyperparamsState(count, _record(values, count), inner_state)
 
     # It takes just the arguments that the wrapped function takes.
     update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
     return init, update
-
-
-class InjectHyperparamsState(NamedTuple):
-    """The state of `inject_hyperparams`: here a hyperparameter is not a record, but what the next step uses."""
-
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    hyperparams: dict[str, jax.Array]  # name -> value, 0-d or as it was given
-    scheduled: dict[str, EmptyState]  # the names among them that follow a schedule: each step writes them
-    inner_state: Tree
-
-
-# Reading and setting
-
-
-def _holds_hyperparams(x: Any) -> bool:
-    return isinstance(x, (HyperparamsState, InjectHyperparamsState))
-
-
-class _Entry(NamedTuple):
-    path: tuple[str, ...]
-    value: Any
-    settable: bool
-
-
-def _entries(state: Tree) -> list[_Entry]:
-    """Every hyperparameter in a state. What is injected hides the records that are made of it further in."""
-    entries = []
-    for path, node in find(state, _holds_hyperparams):
-        injected = isinstance(node, InjectHyperparamsState)
-        place = tuple(name for name in path if name != "inner_state")
-        for name, value in node.hyperparams.items():
-            (value,) = jax.tree.leaves(value)  # nnx.Optimizer wraps every array
-            settable = injected and name not in node.scheduled
-            entries.append(_Entry((*place, *name.split("/")), value, settable))
-            if not injected and any(is_within(other.path, entries[-1].path) for other in entries[:-1]):
-                entries.pop()
-    return entries
-
-
-def hyperparams(state: Tree) -> dict[str, Any]:
-    """The hyperparameters in use, read off any state: what is injected, the learning rate, and whatever is scheduled.
-
-    What is injected (`inject_hyperparams`) can be set. The others are a record: a step writes them, and takes its own
-    from the transformation. To change one of those, change the transformation (`tx.replace(learning_rate=…)`), which
-    costs no new compile where it goes through `jit`.
-
-    Args:
-      state: a state of any transformation, or any pytree that holds one (a flax TrainState, an nnx.Optimizer); or a
-        transformation itself, for all its numbers and schedules.
-
-    Returns:
-      name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
-      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
-    >>> state = tx.init(jnp.ones(3))
-    >>> for _ in range(6):
-    ...     _, state = tx.update(jnp.ones(3), state)
-    >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
-    {'learning_rate': 0.05...}
-    """
-    paths, values = _found(state)
-    return dict(zip(shortest_names(paths), values, strict=True))
-
-
-def _found(state: Tree) -> tuple[list[tuple[str, ...]], list[Any]]:
-    """The paths and the values of all hyperparameters, of a state or of a transformation."""
-    if isinstance(state, Value):
-        found = list(numbers(state, lambda x: isinstance(x, Schedule)))
-    else:
-        found = [(entry.path, entry.value) for entry in _entries(state)]
-    return [path for path, _ in found], [value for _, value in found]
-
-
-def get_hyperparam(state: Tree, name: str) -> Any:
-    """The current value of one hyperparameter: `get_hyperparam(state, "learning_rate")`.
-
-    Args:
-      state: as for `hyperparams`.
-      name: its name, with as much of its path before it as tells it from others ("encoder/learning_rate").
-
-    Raises:
-      LookupError: no hyperparameter, or several, match the name; lists the candidates.
-    """
-    paths, values = _found(state)
-    return values[index_of(name, paths, "hyperparameter")]
-
-
-def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
-    """The state with other values for injected hyperparameters: `set_hyperparams(state, learning_rate=3e-4)`.
-
-    The next step uses them, without a new compile. Works in and out of `jit`, on a state or any pytree that holds one
-    (`train_state.replace(opt_state=…)` is not needed; of an nnx.Optimizer, set its `opt_state`).
-
-    Args:
-      state: has been made by a transformation with `inject_hyperparams` in it.
-      **hyperparams: values by name, shapes as they are; for a path use `**{"encoder/learning_rate": 0.1}`.
-
-    Raises:
-      LookupError: no injected hyperparameter, or several, match a name; lists the candidates.
-      ValueError: the value has another shape, or is NaN.
-    """
-    entries = _entries(state)
-    settable = [entry.path for entry in entries if entry.settable]
-    new: dict[tuple[str, ...], Any] = {}
-    for name, value in hyperparams.items():
-        try:
-            new[settable[index_of(name, settable, "injected hyperparameter")]] = value
-        except LookupError as error:
-            if any(is_within(tuple(name.split("/")), entry.path) for entry in entries if not entry.settable):
-                raise LookupError(
-                    f"{name!r} is a record of what the transformation says, or follows a schedule. To set it in the "
-                    f"state, make the state with inject_hyperparams(tx, {name!r}), tx with a number there; to change "
-                    f"the transformation, use tx.replace({name}=…)"
-                ) from error
-            raise
-
-    def edited(path: tuple[str, ...], node: Any) -> Any:
-        if not isinstance(node, InjectHyperparamsState):
-            return node
-        place = tuple(name for name in path if name != "inner_state")
-
-        def value(name: str, old: Any) -> Any:
-            key = (*place, *name.split("/"))
-            return jax.tree.map(lambda x: _as(name, x, new[key]), old) if key in new else old
-
-        return node._replace(hyperparams={name: value(name, old) for name, old in node.hyperparams.items()})
-
-    return replace_found(state, _holds_hyperparams, edited)
-
-
-def _as(name: str, old: Any, new: Any) -> jax.Array:
-    """A new value in the form of the old one."""
-    new = jnp.asarray(new, jnp.result_type(old, float))
-    if new.shape != jnp.shape(old):
-        raise ValueError(f"{name} has shape {jnp.shape(old)} in this state, got {new.shape}")
-    if not isinstance(new, jax.core.Tracer) and bool(jnp.isnan(new).any()):
-        raise ValueError(f"{name} must be a number, got nan")
-    return new
-
-
-def step_count(state: Tree) -> jax.Array:
-    """The number of steps that a state has taken, an int32: the largest of the counts that it keeps.
-
-    A step that a guard skipped does not count inside of it.
-
-    Args:
-      state: as for `hyperparams`; states of Optax, too.
-
-    Raises:
-      LookupError: nothing in the state counts (a transformation without a learning rate or a schedule).
-    """
-    counts = [jnp.asarray(node.count) for _, node in find(state, _counts_steps)]
-    if not counts:
-        raise LookupError("nothing in this state counts steps: it has no learning rate and no schedule")
-    return functools.reduce(jnp.maximum, counts)
-
-
-def _counts_steps(x: Any) -> bool:
-    fields = getattr(x, "_fields", ())
-    return "count" in fields and "plateau_count" not in fields  # a plateau's `count` is of the values in a window

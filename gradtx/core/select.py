@@ -16,15 +16,17 @@ A leaf that is left out is None for the transformation inside: it has no state t
 import fnmatch
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from gradtx.core.build import build, initialize, run
 from gradtx.core.combine import set_to_zero
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import LeafError, is_none, map_with_path
+from gradtx.core.leafwise import Again, Leafwise
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import LeafError, is_none, listed, map_with_path
 from gradtx.core.value import label_name
 
 __all__ = ["arity", "freeze", "masked", "multi_transform", "partition", "select"]
@@ -69,7 +71,7 @@ def select(where: Any, tree: Tree) -> Tree:
     if isinstance(where, (str, re.Pattern)):
         answers = map_with_path(lambda path, _: _matches(where, path), tree)
         if jax.tree.leaves(answers) and not any(jax.tree.leaves(answers)):
-            raise ValueError(f"the pattern {_written(where)} matches no leaf; the leaves are {_paths(tree)}")
+            raise ValueError(f"the pattern {_written(where)} matches no leaf; the leaves are {listed(tree)}")
         return answers
     return _answers(where, tree)
 
@@ -94,12 +96,6 @@ def _answers(where: Any, tree: Tree) -> Tree:
 
 def _written(pattern: Any) -> str:
     return repr(pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
-
-
-def _paths(tree: Tree) -> str:
-    paths: list[str] = []
-    map_with_path(lambda path, _: paths.append(path), tree)
-    return ", ".join(map(repr, paths[:8])) + (", …" if len(paths) > 8 else "")
 
 
 def _keep(answers: Tree, tree: Tree, wanted: Any) -> Tree:
@@ -138,15 +134,48 @@ def masked(inner: Transformation, mask: Any) -> Any:
     {'bias': Array([1., 1.], dtype=float32), 'kernel': Array([10., 10.], dtype=float32)}
     """
 
+    body = build(inner)
+
     def init(params: Tree) -> Tree:
-        return initialize(inner, _keep(_booleans(mask, params), params, True))
+        return initialize(body, _keep(_booleans(mask, params), params, True))
+
+    if isinstance(body, Leafwise) and not body.together:
+        return _Masked(body, mask, init)
 
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         answers = _booleans(mask, updates if params is None else params)
-        chosen, state = run(inner, _keep(answers, updates, True), state, _keep(answers, params, True), extra_args)
+        chosen, state = run(body, _keep(answers, updates, True), state, _keep(answers, params, True), extra_args)
         return _merge(answers, updates, {True: chosen}), state
 
     return init, update
+
+
+class _Masked(Leafwise):
+    """What is done to the chosen leaves; the others pass."""
+
+    def __init__(self, inner: Leafwise, mask: Any, init: Callable[[Tree], Tree]):
+        self.inner, self.mask, self.init = inner, mask, init  # type: ignore[method-assign, assignment]
+        self.needs_params, self.extra_args, self.required = inner.needs_params, inner.extra_args, inner.required
+        self.check, self.numbers, self.count = inner.check, inner.numbers, inner.count  # type: ignore[method-assign]
+
+    def choices(self, tree: Tree) -> list[Any]:
+        answers = jax.tree.leaves(_booleans(self.mask, tree), is_leaf=is_none)
+        chosen = _keep(jax.tree.unflatten(jax.tree.structure(tree, is_leaf=is_none), answers), tree, True)
+        return [(bool(a), c) for a, c in zip(answers, self.inner.choices(chosen), strict=True)]
+
+    def resolve(self, choice: Any) -> Leafwise:
+        chosen, inside = choice
+        return self.inner.resolve(inside) if chosen else _Passes()
+
+
+class _Passes(Leafwise):
+    """Nothing is done."""
+
+    def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
+        return s, u, None
+
+    def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
+        return u
 
 
 def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
@@ -197,6 +226,8 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
     if len(set(names.values())) < len(names):
         raise ValueError(f"partition: two labels have the same name in the state: {', '.join(names.values())}")
 
+    parts = {label: build(tx) for label, tx in transforms.items()}
+
     def labels_of(params: Tree) -> Tree:
         if param_labels is None:
             labels = map_with_path(lambda path, _: next((p for p in transforms if _matches(p, path)), None), params)
@@ -217,17 +248,17 @@ def partition(transforms: Transformation, param_labels: Any = None) -> Any:
         used = jax.tree.leaves(labels)
         for label in transforms:
             if used and label not in used:  # a tree without leaves has none to give
-                raise ValueError(f"partition: {_written(label)} gets no leaf; the leaves are {_paths(params)}")
+                raise ValueError(f"partition: {_written(label)} gets no leaf; the leaves are {listed(params)}")
         return labels
 
     def init(params: Tree) -> Tree:
         labels = labels_of(params)
-        return {names[label]: initialize(tx, _keep(labels, params, label)) for label, tx in transforms.items()}
+        return {names[label]: initialize(tx, _keep(labels, params, label)) for label, tx in parts.items()}
 
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         labels = labels_of(updates if params is None else params)
         results, states = {}, {}
-        for label, tx in transforms.items():
+        for label, tx in parts.items():
             mine, my_params = _keep(labels, updates, label), _keep(labels, params, label)
             results[label], states[names[label]] = run(tx, mine, state[names[label]], my_params, extra_args)
         return _merge(labels, updates, results), states

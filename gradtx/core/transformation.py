@@ -3,35 +3,32 @@
     init(params) -> state
     update(updates, state, params=None, **extra_args) -> (updates, state)
 
-The constructor's body is the mathematics. It returns `(init, update)` (an atom), or another transformation (a
-formula). The decorator supplies, once for all transformations, what the mathematics should not have to say: values,
-schedules for any number, fixed state dtypes, extra arguments by name, and errors that say where.
+The constructor's body is the mathematics. It returns another transformation (a formula), what happens to a leaf (a
+leaf-wise atom, see `leafwise`), or `(init, update)`. The decorator supplies, once for all transformations, what the
+mathematics should not have to say: values, schedules for any number, fixed state dtypes, extra arguments by name, and
+errors that say where.
 """
 
-import inspect
+import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, ParamSpec, overload
+from typing import Annotated, Any, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gradtx.core.build import Body, Pair, build, initialize, is_transformation, naming, run
 from gradtx.core.constructor import constructor_of, is_constructor
-from gradtx.core.elementwise import leaf_by_leaf
-from gradtx.core.hyperparameters import EmptyState, Functions, with_hyperparams
-from gradtx.core.names import name_of
+from gradtx.core.hyperparameters import HyperparamsLeaf, with_hyperparams
+from gradtx.core.leafwise import Atom, Leafwise
 from gradtx.core.schedule import Schedule, as_schedule
-from gradtx.core.stages import watched
-from gradtx.core.tree import LeafError, cast_like, check_arrays, check_match, is_none, present, unshared
-from gradtx.core.value import Value, show, wrap_all
+from gradtx.core.tree import check_arrays, check_match, is_none, present, unshared
+from gradtx.core.value import Static, Value, show, wrap_all
 
 __all__ = [
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Transformation",
-    "has",
-    "initialize",
-    "is_transformation",
-    "run",
     "transformation",
     "transformation_of",
 ]
@@ -66,7 +63,7 @@ class GradientTransformation(Value):
         Raises:
           LeafError: a leaf is not an array (an unfiltered model).
         """
-        with _owner(self):
+        with naming(self):
             check_arrays(params)
         return unshared(initialize(self, params), params, self)
 
@@ -85,17 +82,22 @@ class GradientTransformation(Value):
           TypeError: an extra argument that nothing here takes, or one that is missing.
           ValueError: `params` is needed and missing, or the state belongs to another transformation.
         """
-        accepted = WELL_KNOWN | self.extra_args
+        body = build(self)
+        accepted = WELL_KNOWN | body.extra_args
         unknown = [name for name in extra_args if name not in accepted]
         if unknown and "*" not in accepted:
             raise TypeError(
                 f"{self.name} takes no extra argument {unknown[0]!r}; it takes {', '.join(sorted(accepted))}"
             )
         if params is not None:
-            with _owner(self):
+            with naming(self):
                 check_match(updates, params)
         try:
-            return run(self, updates, state, params, extra_args)
+            needed = {name: extra_args[name] for name in body.extra_args & extra_args.keys()}
+            if body.pure and _are_arrays((self, updates, state, params, needed)):
+                numbers = self._once("numbers", lambda: jax.tree.map(jnp.asarray, self))
+                return _compiled(numbers, updates, state, params, needed)
+            return run(body, updates, state, params, extra_args)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             explanation = _foreign_state(self, updates, state, params)
             if explanation is None:
@@ -120,35 +122,27 @@ class GradientTransformation(Value):
     @property
     def extra_args(self) -> frozenset[str]:
         """The extra arguments that `update` makes use of; "*" means any (an Optax transformation that takes all)."""
+        return build(self).extra_args
 
-        def collect() -> frozenset[str]:
-            own = self._declares.names
-            parts = [self.formula] if self.formula is not self else _transformations_in(self.arguments)
-            # A combinator passes on what it is given: what it takes is what its parts take.
-            return (own - {"*"}).union(*map(_extra_args, parts)) if parts else own
-
-        return self._once("extra_args", collect)
-
-    @property
-    def _is_atom(self) -> bool:
-        return self._once("is_atom", lambda: self.formula is self and not _transformations_in(self.arguments))
-
-    @property
-    def _declares(self) -> "_Declared":
-        return self._once("declares", lambda: _declared(self._functions[1]))
-
-    @property
-    def _functions(self) -> Functions:
-        def build() -> Functions:
-            body = self._result(self._rounded)
-            if isinstance(body, GradientTransformation):
-                return body._functions
-            if not isinstance(body, tuple) or len(body) != 2 or not callable(body[1]):
-                raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {body!r}")
-            recorded = self._recorded()
-            return with_hyperparams(self, body[1], recorded) if recorded else body
-
-        return self._once("functions", build)
+    def _build(self) -> Body:
+        result = self._result(self._rounded)
+        parts = within = list(map(build, _transformations_in(self.arguments)))
+        recorded = self._recorded()
+        if isinstance(result, GradientTransformation):
+            body, within = copy.copy(build(result)), [*parts, build(result)]
+        elif isinstance(result, Leafwise):
+            body = HyperparamsLeaf(self, recorded, result) if recorded and isinstance(result, Atom) else result
+        elif isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
+            body = Pair(*(with_hyperparams(self, result[1], recorded) if recorded else result))
+            body.atom = not parts
+            if parts:  # a combinator passes on what it is given: what it takes is what its parts take
+                body.extra_args = (body.extra_args - {"*"}).union(*(part.extra_args for part in parts))
+        else:
+            raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {result!r}")
+        body.tx, body.name = self, self.name
+        ours = self.constructor.__module__.startswith("gradtx.") and not _holds_functions(self)
+        body.pure = ours and all(part.pure for part in within)
+        return body
 
     def _recorded(self) -> dict[str, Any]:
         """The hyperparameters that this atom keeps in its state: those that are schedules or always recorded."""
@@ -169,32 +163,18 @@ def transformation(body: Callable[P, Any], /) -> Callable[P, GradientTransformat
 
 @overload
 def transformation(
-    *,
-    real: bool | Callable[[GradientTransformation], bool] = False,
-    elementwise: bool | Callable[[GradientTransformation], bool] = False,
-    record: tuple[str, ...] = (),
+    *, record: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, Any]], Callable[P, GradientTransformation]]: ...
 
 
-def transformation(
-    body: Callable[P, Any] | None = None,
-    /,
-    *,
-    real: Any = False,
-    elementwise: Any = False,
-    record: tuple[str, ...] = (),
-) -> Any:
-    """Decorate a constructor whose body returns `(init, update)` or another transformation.
+def transformation(body: Callable[P, Any] | None = None, /, *, record: tuple[str, ...] = ()) -> Any:
+    """Decorate a constructor whose body returns another transformation, `leafwise(…)` or `(init, update)`.
 
     Args:
       body: the constructor. Annotate numbers with their kind (`Decay`, `NonNegative`, `Positive`, `Real`): they then
         take a float, an array or a schedule, and are checked. `init(params)` may be left out (None) by a
         transformation without state. `update` takes `params` without a default if it needs them, and names the extra
         arguments that it uses as keyword-only parameters.
-      real: the outgoing updates are real for complex parameters too (|g|, |g|²), so what follows keeps real state;
-        True, or for a combinator a function of the transformation.
-      elementwise: each element of the updates is treated by itself, with shared numbers that do not depend on the
-        updates; true of most. It is then traced once for all leaves of a shape. For a combinator as `real`.
       record: hyperparameters whose value in use is kept in the state even if it is constant.
 
     >>> import gradtx, jax
@@ -210,16 +190,14 @@ def transformation(
     """
 
     def decorate(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-        return transformation_of(GradientTransformation, body, real=real, elementwise=elementwise, record=record)
+        return transformation_of(GradientTransformation, body, record=record)
 
     return decorate if body is None else decorate(body)
 
 
-def transformation_of(
-    cls: type[Value], body: Any, *, real: Any = False, elementwise: Any = False, record: tuple[str, ...] = ()
-) -> Any:
+def transformation_of(cls: type[Value], body: Any, *, record: tuple[str, ...] = ()) -> Any:
     """The constructor that `transformation` makes of a body, for values of a class of their own."""
-    return constructor_of(cls, body, as_schedule=as_schedule, real=real, elementwise=elementwise, record=record)
+    return constructor_of(cls, body, as_schedule=as_schedule, record=record)
 
 
 @transformation
@@ -258,18 +236,11 @@ class Part:
 Transformation = Annotated[Any, Part()]
 
 
-def is_transformation(x: Any) -> bool:
-    """True for our values and for any other library's `(init, update)` pair, such as Optax's."""
-    return callable(getattr(x, "init", None)) and callable(getattr(x, "update", None))
-
-
 def _transformations_in(arguments: Any) -> list[Any]:
     if is_transformation(arguments):
         return [arguments]
-    parts = arguments.values() if isinstance(arguments, dict) else arguments
-    return (
-        [tx for part in parts for tx in _transformations_in(part)] if isinstance(arguments, (dict, tuple, list)) else []
-    )
+    parts = tuple(arguments.values()) if isinstance(arguments, dict) else arguments
+    return [tx for part in parts for tx in _transformations_in(part)] if isinstance(parts, (tuple, list)) else []
 
 
 def _expand(argument: Any) -> Any:
@@ -280,103 +251,32 @@ def _expand(argument: Any) -> Any:
     return tuple(map(_expand, argument)) if type(argument) is tuple else argument
 
 
-class _Declared(NamedTuple):
-    names: frozenset[str]  # extra arguments; "*" for any
-    required: frozenset[str]  # those without a default
-    needs_params: bool
+# Eager steps
 
 
-def _declared(update: Callable[..., Any]) -> _Declared:
-    """What an update function's signature says of its arguments."""
-    parameters = inspect.signature(update).parameters.values()
-    names = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-    required = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
-    anything = {"*"} if any(p.kind is p.VAR_KEYWORD for p in parameters) else set()
-    needs = any(p.name == "params" and p.default is p.empty for p in parameters)
-    return _Declared(names | anything, required, needs)
+@jax.jit
+def _compiled(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> tuple[Tree, Tree]:
+    """An eager step as one program: the structure of the optimizer is its key, the numbers are arguments."""
+    return run(tx, updates, state, params, extra_args)
 
 
-def _extra_args(tx: Any) -> frozenset[str]:
-    return tx.extra_args if isinstance(tx, GradientTransformation) else _declared(tx.update).names
+def _are_arrays(tree: Tree) -> bool:
+    """Whether all leaves are arrays (or numbers) that are there, and not those of a trace that goes on."""
+    return all(
+        (isinstance(x, (jax.Array, np.ndarray, np.generic)) and present(x) and not isinstance(x, jax.core.Tracer))
+        or isinstance(x, (bool, int, float, complex))
+        for x in jax.tree.leaves(tree)
+    )
 
 
-def initialize(tx: Any, params: Tree) -> Tree:
-    """`tx.init` as combinators call it: without the checks that the outermost transformation has already made."""
-    return watched(_initialize, tx, params)
+def _holds_functions(tx: Value) -> bool:
+    """Whether functions that a user wrote are among the arguments: a mask, a schedule."""
+    leaves = jax.tree.leaves(tx, is_leaf=lambda x: isinstance(x, Static))
+    found = (leaf.value for leaf in leaves if isinstance(leaf, Static))
+    return any(callable(x) and not isinstance(x, type) for x in found)
 
 
-def _initialize(tx: Any, params: Tree) -> Tree:
-    if not isinstance(tx, GradientTransformation):
-        return _strong(tx.init(params))
-    init, _ = tx._functions
-    with _owner(tx):
-        state = EmptyState() if init is None else init(params)
-        return _strong(state) if tx._is_atom else state
-
-
-def _strong(state: Tree) -> Tree:
-    """Without weak types (`jnp.full((), jnp.inf)` has one), as `run` returns it: one trace for all steps."""
-    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x, state)
-
-
-def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> tuple[Tree, Tree]:
-    """`tx.update` as combinators call it: gives each transformation the extra arguments that it declares.
-
-    The new state gets exactly the dtypes of the old one, so that a step is traced once and donation always aliases.
-    """
-    own = isinstance(tx, GradientTransformation)
-    update = tx._functions[1] if own else tx.update
-    declared = tx._declares if own else _declared(update)
-    name = name_of(tx)
-    missing = declared.required - extra_args.keys()
-    if missing:
-        needed = min(missing)
-        raise TypeError(f"{name} needs the extra argument {needed!r}: update(updates, state, params, {needed}=…)")
-    if declared.needs_params and params is None:
-        raise ValueError(f"{name} needs the parameters: update(updates, state, params)")
-    if "*" not in declared.names:
-        extra_args = {key: extra_args[key] for key in declared.names if key in extra_args}
-
-    def advance(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        result = update(updates, state, params, **extra_args)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(f"{name}: update must return (updates, state), it returned {type(result).__name__}")
-        updates, new_state = result
-        return updates, new_state if own and not tx._is_atom else cast_like(new_state, state)
-
-    with _owner(tx):
-        if own and not tx.extra_args and has(tx, "elementwise"):
-            try:
-                done = leaf_by_leaf(name, advance, updates, state, params)
-            except Exception:  # below, with all leaves at once, an error can say which leaf
-                done = None
-            if done is not None:
-                return done
-        return advance(updates, state, params)
-
-
-def has(tx: Any, flag: str) -> bool:
-    """Whether a transformation is what constructors declare: its updates "real" whatever comes in, or "elementwise"."""
-    if not isinstance(tx, GradientTransformation):
-        return False
-    if tx.formula is not tx:
-        return has(tx.formula, flag)
-    declared = getattr(tx.constructor, flag)
-    return declared(tx) if callable(declared) else declared
-
-
-class _owner:
-    """Adds the transformation's name to a leaf error that has none yet (the innermost one wins)."""
-
-    def __init__(self, tx: Any):
-        self.tx = tx
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, LeafError) and error.owner is None:
-            error.owner = name_of(self.tx)
+# Errors
 
 
 def _foreign_state(tx: GradientTransformation, updates: Tree, state: Tree, params: Tree) -> str | None:

@@ -15,28 +15,21 @@ import numpy as np
 
 __all__ = [
     "LeafError",
-    "abs_squared",
     "as_float32",
-    "bounded",
-    "bounded_or_nan",
-    "by_path",
     "cast_like",
     "check_arrays",
     "check_match",
     "full_like",
     "is_none",
     "key_name",
-    "least",
+    "listed",
     "map_leaves",
-    "map_some",
     "map_with_path",
-    "mean_square",
+    "misfit",
     "no_wider",
     "path_string",
     "present",
-    "ratio",
     "real_like",
-    "sqrt",
     "unshared",
     "zeros_like",
 ]
@@ -45,12 +38,26 @@ Tree = Any
 
 
 class LeafError(ValueError):
-    """A leaf does not fit. The transformation that was at work adds its name on the way out."""
+    """A leaf does not fit. Whoever was at work adds the leaf's path, and the transformation's name, on the way out."""
 
     owner: str | None = None
 
+    def __init__(self, message: str, path: str | None = None):
+        super().__init__(message)
+        self.path = path
+
     def __str__(self) -> str:
-        return f"{self.owner}: {super().__str__()}" if self.owner else super().__str__()
+        where = f"leaf '{self.path}': " if self.path else ""
+        return (f"{self.owner}: " if self.owner else "") + where + super().__str__()
+
+
+def misfit(shape: tuple[int, ...], result: Any, path: str | None = None) -> LeafError:
+    """The error that an update of this shape has become another."""
+    return LeafError(
+        f"{shape} became {np.shape(result)}: a hyperparameter is an array that does not fit. To run many values at "
+        "once, vmap over the optimizer: jax.vmap(gradtx.adam)(rates)",
+        path,
+    )
 
 
 # Paths
@@ -64,11 +71,6 @@ def path_string(path: tuple[Any, ...]) -> str:
 def key_name(key: Any) -> str:
     """The name in one step of a path: a dict's key, an attribute, an index."""
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-
-
-def by_path(tree: Tree) -> dict[tuple[str, ...], Any]:
-    """The leaves by their paths, in order."""
-    return {tuple(map(key_name, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def is_none(x: Any) -> bool:
@@ -133,28 +135,13 @@ def map_leaves(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
             continue
         shapes = [np.shape(x) for x in row]
         if any(shape != shapes[0] for shape in shapes):
-            raise LeafError(f"leaf '{_paths(tree)[i]}': shapes do not match: {' and '.join(map(str, shapes))}")
+            raise LeafError(f"shapes do not match: {' and '.join(map(str, shapes))}", _paths(tree)[i])
         wide = list(map(as_float32, row))
         result = no_wider(f(*wide), wide)
         if np.shape(result) != shapes[0]:
-            raise LeafError(
-                f"leaf '{_paths(tree)[i]}' {shapes[0]} became {np.shape(result)}: a hyperparameter is an array that "
-                "does not fit. To run many values at once, vmap over the optimizer: jax.vmap(gradtx.adam)(rates)"
-            )
+            raise misfit(shapes[0], result, _paths(tree)[i])
         results.append(result)
     return structure.unflatten(results)
-
-
-def map_some(f: Callable[..., Any], *trees: Tree) -> Tree:
-    """`map_leaves` over leaves of different shapes, such as a number for each leaf; the structures have to agree."""
-
-    def apply(*xs: Any) -> Any:
-        if not all(map(present, xs)):
-            return None
-        wide = list(map(as_float32, xs))
-        return no_wider(f(*wide), wide)
-
-    return jax.tree.map(apply, *trees, is_leaf=is_none)
 
 
 def _flatten_like(tree: Tree, structure: Any, other: Tree) -> list[Any]:
@@ -172,15 +159,17 @@ def _first_difference(tree: Tree, other: Tree, name: str = "the first leaves", o
     ours, theirs = _paths(tree), _paths(other)
     for path in theirs:
         if path not in ours:
-            return f"{other_name} have a leaf '{path}' that {name} lack; they have {_some(ours)}"
+            return f"{other_name} have a leaf '{path}' that {name} lack; they have {listed(tree)}"
     for path in ours:
         if path not in theirs:
-            return f"{name} have a leaf '{path}' that {other_name} lack; they have {_some(theirs)}"
+            return f"{name} have a leaf '{path}' that {other_name} lack; they have {listed(other)}"
     containers = f"{jax.tree.structure(tree)} and {jax.tree.structure(other)}"
     return f"{name} and {other_name} have the same leaves in different containers: {containers}"
 
 
-def _some(paths: list[str]) -> str:
+def listed(tree: Tree) -> str:
+    """The first of the paths in a tree, as a message names them."""
+    paths = _paths(tree)
     return ", ".join(f"'{p}'" for p in paths[:5]) + (f", … ({len(paths)} leaves)" if len(paths) > 5 else "")
 
 
@@ -196,8 +185,7 @@ def check_match(updates: Tree, params: Tree) -> None:
         raise LeafError(_first_difference(updates, params, "the updates", "the parameters"))
     for i, (u, p) in enumerate(zip(flat, theirs, strict=True)):
         if present(u) and p is not None and np.shape(u) != np.shape(p):
-            path = _paths(updates)[i]
-            raise LeafError(f"leaf '{path}': the update has shape {np.shape(u)}, the parameter {np.shape(p)}")
+            raise LeafError(f"the update has shape {np.shape(u)}, the parameter {np.shape(p)}", _paths(updates)[i])
 
 
 def check_arrays(params: Tree) -> None:
@@ -280,70 +268,3 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
     own_leaves = list(map(own, leaves))
     shared = any(a is not b for a, b in zip(leaves, own_leaves, strict=True))
     return structure.unflatten(own_leaves) if shared else tree
-
-
-# Numbers that neither overflow nor divide by zero
-
-
-@functools.cache
-def least(dtype: Any) -> float:
-    """The least number to divide by, 2e-37 in float32: XLA may flush the very smallest normal numbers to 0."""
-    return 16 * float(jnp.finfo(dtype).tiny)
-
-
-@functools.cache
-def _limit(dtype: Any) -> float:
-    """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
-    return float(jnp.finfo(dtype).max) ** 0.5 / 1024
-
-
-def bounded(x: jax.Array) -> jax.Array:
-    """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
-    limit = _limit(x.dtype)
-    if jnp.iscomplexobj(x):
-        size = jnp.abs(x)
-        return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
-    low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
-    return jax.lax.select(jax.lax.is_finite(x), jax.lax.clamp(low, x, high), x)
-
-
-def bounded_or_nan(x: jax.Array) -> jax.Array:
-    """As `bounded`, but infinite entries become NaN.
-
-    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
-    """
-    if jnp.iscomplexobj(x):
-        return bounded(x)
-    limit = jnp.asarray(_limit(x.dtype), x.dtype)
-    return jnp.minimum(jnp.maximum(x, -limit), limit) + (x - x)
-
-
-def abs_squared(x: jax.Array) -> jax.Array:
-    """|x|², real for complex x too, bounded at the square of where `bounded` bounds x.
-
-    One finite spike then cannot make a sum of squares infinite for good. It is not written with `bounded`: a shared
-    intermediate of several operations is what XLA writes to memory instead of computing it twice.
-    """
-    return jnp.minimum(_squared(x), _limit(x.dtype) ** 2)
-
-
-def mean_square(x: jax.Array, axis: int) -> jax.Array:
-    """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
-
-    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
-    """
-    return jnp.minimum(jnp.sum(_squared(x), axis) / x.shape[axis], _limit(x.dtype) ** 2)
-
-
-def _squared(x: jax.Array) -> jax.Array:
-    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
-
-
-def sqrt(x: jax.Array, eps: Any = 0.0) -> jax.Array:
-    """√(x + ε) with a finite derivative at 0, for gradients through an update: the least number is added."""
-    return jnp.sqrt(x + (eps + least(x.dtype)))
-
-
-def ratio(a: Any, b: jax.Array) -> jax.Array:
-    """a / b; 0 where b is 0, with finite derivatives there."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))

@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from gradtx.clipping import clip_by_block_rms
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import chain, scale
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, least
+from gradtx.core.roles import Slot
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, least, map_leaves, real_like, zeros_like
+from gradtx.core.tree import real_like, zeros_like
 from gradtx.factored import scale_by_factored_rms
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_param_block_rms
 from gradtx.statistics import ema, scale_by_rms, scale_by_rss, scale_by_stddev, trace
 
 __all__ = ["adadelta", "adafactor", "adagrad", "rmsprop", "scale_by_adadelta"]
-
-Tree = Any
 
 
 @transformation
@@ -89,11 +90,11 @@ def rmsprop(
 class AdadeltaState(NamedTuple):
     """The averages s of squared gradients and x of squared updates."""
 
-    squared_gradient: Tree  # average, like the parameters, real
-    squared_update: Tree  # average, like the parameters, real
+    squared_gradient: Slot  # real
+    squared_update: Slot  # real
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     """Scale by the ratio of two root mean squares, of the steps and of the gradients: u = √(x + ε)/√(s + ε)·g.
 
@@ -106,28 +107,21 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     Source: Zeiler 2012, https://arxiv.org/abs/1212.5701
     """
 
-    def init(params: Tree) -> AdadeltaState:
-        zeros = zeros_like(real_like(params))
-        return AdadeltaState(zeros, zeros)
+    def init(p: jax.Array) -> AdadeltaState:
+        return AdadeltaState(zeros_like(real_like(p)), zeros_like(real_like(p)))
 
-    def next_s(s: jax.Array, g: jax.Array) -> jax.Array:
-        return rho * s + (1 - rho) * abs_squared(g)
+    def advance(s: AdadeltaState, g: jax.Array) -> AdadeltaState:
+        squared = average(rho, s.squared_gradient, abs_squared(g))
+        step = (s.squared_update + eps) / (squared + eps + least(squared.dtype)) * abs_squared(g)
+        return AdadeltaState(squared, average(rho, s.squared_update, step))
 
-    def next_x(x: jax.Array, s: jax.Array, g: jax.Array) -> jax.Array:
-        return rho * x + (1 - rho) * ((x + eps) / (s + eps + least(s.dtype)) * abs_squared(g))
-
-    def scaled(g: jax.Array, x: jax.Array, s: jax.Array) -> jax.Array:
-        # From the new x, so that the old one can be overwritten: solving next_x for x + ε gives
+    def emit(s: AdadeltaState, g: jax.Array) -> jax.Array:
+        # From the new x, so that the old one can be overwritten: solving the average for the x before gives
         # x + ε = (x' + ρ·ε)·(s + ε) / (ρ·(s + ε) + (1−ρ)·g²), without cancellation.
-        below = rho * (s + eps) + (1 - rho) * abs_squared(g)
-        return bounded(g) * jnp.sqrt((x + rho * eps) / (below + least(below.dtype)))
+        below = average(rho, s.squared_gradient + eps, abs_squared(g))
+        return bounded(g) * jnp.sqrt((s.squared_update + rho * eps) / (below + least(below.dtype)))
 
-    def update(updates: Tree, state: AdadeltaState, params: Tree = None) -> tuple[Tree, AdadeltaState]:
-        s = map_leaves(next_s, state.squared_gradient, updates)
-        x = map_leaves(next_x, state.squared_update, s, updates)
-        return map_leaves(scaled, updates, x, s), AdadeltaState(s, x)
-
-    return init, update
+    return leafwise(init=init, advance=advance, emit=emit)
 
 
 @transformation

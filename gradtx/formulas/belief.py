@@ -3,30 +3,29 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, sqrt, unseen
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, map_leaves, real_like, sqrt, zeros_like
+from gradtx.core.tree import real_like, zeros_like
 from gradtx.scaling import scale_by_learning_rate
-from gradtx.statistics import momentum_of
 
 __all__ = ["adabelief", "scale_by_belief"]
-
-Tree = Any
 
 
 class BeliefState(NamedTuple):
     """The momentum m and the variance s around it, with the weights that correct them."""
 
-    momentum: Tree  # like the parameters
-    variance: Tree  # like the parameters, real
-    momentum_weight: jax.Array  # 0-d, 1−β₁ᵗ
-    variance_weight: jax.Array  # 0-d, 1−β₂ᵗ
+    momentum: Slot
+    variance: Slot  # real
+    momentum_weight: Weight  # 1−β₁ᵗ
+    variance_weight: Weight  # 1−β₂ᵗ
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_belief(
     b1: Decay = 0.9,
     b2: Decay = 0.999,
@@ -42,24 +41,27 @@ def scale_by_belief(
     Source: Zhuang et al. 2020, https://arxiv.org/abs/2010.07468
     """
 
-    def init(params: Tree) -> BeliefState:
-        unseen = (jnp.zeros(jnp.shape(b), float) for b in (b1, b2))
-        return BeliefState(zeros_like(params), zeros_like(real_like(params)), *unseen)
+    def init(p: jax.Array) -> BeliefState:
+        return BeliefState(zeros_like(p), zeros_like(real_like(p)), unseen(b1), unseen(b2))
 
-    def update(updates: Tree, state: BeliefState, params: Tree = None) -> tuple[Tree, BeliefState]:
-        m = momentum_of(b1, state.momentum, updates)
+    def count(s: BeliefState) -> BeliefState:
+        return s._replace(
+            momentum_weight=average(b1, s.momentum_weight, 1.0), variance_weight=average(b2, s.variance_weight, 1.0)
+        )
+
+    def advance(s: BeliefState, g: jax.Array) -> BeliefState:
+        m = average(b1, s.momentum, bounded(g))
         # ε_root is added before the last sum: ending a state in "+ constant" makes XLA compute it twice, from a copy.
-        s = map_leaves(lambda s, g, m: b2 * s + ((1 - b2) * abs_squared(g - m) + eps_root), state.variance, updates, m)
-        m_weight, s_weight = (b * w + (1 - b) for b, w in ((b1, state.momentum_weight), (b2, state.variance_weight)))
+        v = b2 * s.variance + ((1 - b2) * abs_squared(g - m) + eps_root)
+        return s._replace(momentum=m, variance=v)
 
-        # Both directions are a·m + b·g.
-        correct, a, b = 1 / s_weight, 1 / m_weight, 0.0
+    def emit(s: BeliefState, g: jax.Array) -> jax.Array:
+        m_hat, v_hat = s.momentum / s.momentum_weight, s.variance / s.variance_weight
         if nesterov:
-            a, b = b1 / (b1 * m_weight + (1 - b1)), (1 - b1) / m_weight
-        u = map_leaves(lambda m, s, g: (a * m + b * bounded(g)) / (sqrt(correct * s) + eps), m, s, updates)
-        return u, BeliefState(m, s, m_weight, s_weight)
+            m_hat = b1 * s.momentum / average(b1, s.momentum_weight, 1.0) + (1 - b1) * bounded(g) / s.momentum_weight
+        return m_hat / (sqrt(v_hat) + eps)
 
-    return init, update
+    return leafwise(init=init, count=count, advance=advance, emit=emit)
 
 
 @transformation

@@ -11,9 +11,12 @@ import jax.numpy as jnp
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, product, scale
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import average
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import map_leaves, zeros_like
+from gradtx.core.tree import zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import inverse_root, saturate, scale_by_momentum, square
 
@@ -26,9 +29,6 @@ __all__ = [
     "scale_by_acprop",
     "scale_by_adopt",
 ]
-
-Tree = Any
-
 
 # Parts
 
@@ -67,8 +67,8 @@ FOURTH_ROOT = power_schedule(0.25)
 class DelayedEmaState(NamedTuple):
     """The average, with all that has come in."""
 
-    ema: Tree  # like the parameters
-    weight: jax.Array  # 0-d, what the average has seen: the same average of ones
+    ema: Slot
+    weight: Weight  # what the average has seen: the same average of ones
 
 
 @transformation
@@ -83,17 +83,17 @@ def delayed_ema(decay: Decay, unseen: Real = jnp.inf, eps: NonNegative = 0.0) ->
     State: one slot per parameter.
     """
 
-    def init(params: Tree) -> DelayedEmaState:
-        return DelayedEmaState(zeros_like(params), jnp.zeros(jnp.shape(decay), float))
+    def before(s: DelayedEmaState, n: Any) -> jax.Array:
+        return jnp.where(n > 0, s.ema / jnp.where(n > 0, n, 1), unseen)
 
-    def update(updates: Tree, state: DelayedEmaState, params: Tree = None) -> tuple[Tree, DelayedEmaState]:
-        seen = state.weight > 0
-        correct = 1 / jnp.where(seen, state.weight, 1)
-        before = map_leaves(lambda a: jnp.where(seen, correct * a, unseen), state.ema)
-        average = map_leaves(lambda a, u: decay * a + ((1 - decay) * u + eps), state.ema, updates)
-        return before, DelayedEmaState(average, decay * state.weight + (1 - decay))
-
-    return init, update
+    return leafwise(
+        init=lambda p: DelayedEmaState(zeros_like(p), jnp.zeros(jnp.shape(decay))),
+        numbers=lambda s: s.weight,
+        count=lambda s: s._replace(weight=average(decay, s.weight, 1.0)),
+        before=before,
+        advance=lambda s, u: s._replace(ema=decay * s.ema + ((1 - decay) * u + eps)),
+        emit=lambda x: x,
+    )
 
 
 # ADOPT

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, scale
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, sqrt, unseen
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, map_leaves, real_like, sqrt, zeros_like
+from gradtx.core.tree import real_like, zeros_like
 from gradtx.formulas.adam import scale_by_adam
 from gradtx.formulas.delayed import after_first_step
 from gradtx.scaling import proximal_weight_decay, scale_by_learning_rate
-from gradtx.statistics import momentum_of
 
 __all__ = [
     "adan",
@@ -28,13 +30,11 @@ __all__ = [
     "scale_by_optimistic_gradient",
 ]
 
-Tree = Any
-
 
 class DifferenceState(NamedTuple):
     """The updates of the step before."""
 
-    last: Tree  # like the parameters
+    last: Slot
 
 
 @transformation
@@ -48,11 +48,12 @@ def difference() -> Any:
     (5.0, 2.0)
     """
 
-    def update(updates: Tree, state: DifferenceState, params: Tree = None) -> tuple[Tree, DifferenceState]:
-        change = map_leaves(lambda u, last: u - last, updates, state.last)
-        return change, DifferenceState(map_leaves(lambda u: u, updates))
-
-    return lambda params: DifferenceState(zeros_like(params)), update
+    return leafwise(
+        init=lambda p: DifferenceState(zeros_like(p)),
+        before=lambda s: s.last,
+        advance=lambda u: DifferenceState(u),
+        emit=lambda u, x: u - x,
+    )
 
 
 # Optimistic gradients
@@ -186,16 +187,16 @@ def optimistic_adam(
 class AdanState(NamedTuple):
     """The averages m of g, v of its changes d and n of (g + (1−β₂)·d)², with the weights that correct them."""
 
-    momentum: Tree  # like the parameters
-    change: Tree  # like the parameters
-    second_moment: Tree  # like the parameters, real
-    last: Tree  # like the parameters, the gradients of the step before
-    momentum_weight: jax.Array  # 0-d, 1−β₁ᵗ
-    change_weight: jax.Array  # 0-d, 1−β₂ᵗ
-    second_moment_weight: jax.Array  # 0-d, 1−β₃ᵗ
+    momentum: Slot
+    change: Slot
+    second_moment: Slot  # real
+    last: Slot  # the gradients of the step before
+    momentum_weight: Weight  # 1−β₁ᵗ
+    change_weight: Weight  # 1−β₂ᵗ
+    second_moment_weight: Weight  # 1−β₃ᵗ
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_adan(
     b1: Decay = 0.98,
     b2: Decay = 0.92,
@@ -210,36 +211,32 @@ def scale_by_adan(
     Source: Xie et al. 2022, https://arxiv.org/abs/2208.06677
     """
 
-    def init(params: Tree) -> AdanState:
-        zeros = zeros_like(params)
-        unseen = (jnp.zeros(jnp.shape(b), float) for b in (b1, b2, b3))
-        return AdanState(zeros, zeros, zeros_like(real_like(params)), zeros, *unseen)
+    def init(p: jax.Array) -> AdanState:
+        m, v, n, last = zeros_like(p), zeros_like(p), zeros_like(real_like(p)), zeros_like(p)
+        return AdanState(m, v, n, last, unseen(b1), unseen(b2), unseen(b3))
 
-    def update(updates: Tree, state: AdanState, params: Tree = None) -> tuple[Tree, AdanState]:
-        ahead, started = 1 - b2, state.momentum_weight > 0
+    def count(s: AdanState) -> AdanState:
+        return s._replace(
+            momentum_weight=average(b1, s.momentum_weight, 1.0),
+            change_weight=average(b2, s.change_weight, 1.0),
+            second_moment_weight=average(b3, s.second_moment_weight, 1.0),
+        )
 
-        def change(g: jax.Array, last: jax.Array) -> jax.Array:
-            return jnp.where(started, g - last, 0)
-
-        def next_v(v: jax.Array, g: jax.Array, last: jax.Array) -> jax.Array:
-            return b2 * v + ahead * bounded(change(g, last))
-
-        def next_n(n: jax.Array, g: jax.Array, last: jax.Array) -> jax.Array:
-            return b3 * n + (1 - b3) * abs_squared(g + ahead * change(g, last))
-
-        m = momentum_of(b1, state.momentum, updates)
-        v = map_leaves(next_v, state.change, updates, state.last)
-        n = map_leaves(next_n, state.second_moment, updates, state.last)
-        seen = ((b1, state.momentum_weight), (b2, state.change_weight), (b3, state.second_moment_weight))
-        weights = [b * w + (1 - b) for b, w in seen]
-        of_m, of_v, of_n = 1 / weights[0], ahead / weights[1], 1 / weights[2]
-        u = map_leaves(lambda m, v, n: (of_m * m + of_v * v) / (sqrt(of_n * n + eps_root) + eps), m, v, n)
-        # It is g, as n is never negative: it tells XLA, which would copy the old gradients first, that they may be
+    def advance(s: AdanState, g: jax.Array, n: jax.Array) -> AdanState:
+        d = jnp.where(n, g - s.last, 0)
+        m, v = average(b1, s.momentum, bounded(g)), average(b2, s.change, bounded(d))
+        n = average(b3, s.second_moment, abs_squared(g + (1 - b2) * d))
+        # It is g, as n is never negative. XLA:CPU, which would copy the last gradients first, sees that they may be
         # overwritten once v and n are there.
-        last = map_leaves(lambda g, v, n: jnp.where((n < 0) & (v.real < 0), 0, g), updates, v, n)
-        return u, AdanState(m, v, n, last, *weights)
+        return s._replace(momentum=m, change=v, second_moment=n, last=jnp.where((n < 0) & (v.real < 0), 0, g))
 
-    return init, update
+    def emit(s: AdanState) -> jax.Array:
+        m_hat, v_hat = s.momentum / s.momentum_weight, s.change / s.change_weight
+        n_hat = s.second_moment / s.second_moment_weight
+        return (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat, eps_root) + eps)
+
+    # The first gradient has no change.
+    return leafwise(init=init, numbers=lambda s: s.momentum_weight > 0, count=count, advance=advance, emit=emit)
 
 
 @transformation

@@ -5,23 +5,25 @@ dowg        the same, weighted with the distances
 mechanize   learns the scale of another optimizer's steps
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Dtype, NonNegative, Period, Real, canonical
+from gradtx.core.build import build, initialize, run
 from gradtx.core.combine import chain
-from gradtx.core.norms import global_norm, norm
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, cast_like, map_leaves, map_some, ratio, zeros_like
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import bounded, global_dot, global_norm, norm, overall, ratio
+from gradtx.core.roles import Factored, Inner, Number, Slot
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import as_float32, cast_like, map_leaves, zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = [
     "dog",
-    "dot",
     "dowg",
-    "initial_copy",
     "mechanize",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
@@ -31,39 +33,40 @@ __all__ = [
 Tree = Any
 
 
-# Sums over all leaves, in float32 or wider
-
-
-def dot(a: Tree, b: Tree) -> jax.Array:
-    """Σ Re(ā·b) over all leaves, |a| bounded where its square would overflow."""
-    products = map_leaves(lambda x, y: jnp.real(jnp.conj(bounded(x)) * y), a, b)
-    return sum(map(jnp.sum, jax.tree.leaves(products)), start=jnp.zeros(()))
-
-
-def hypot(*sizes: Any) -> jax.Array:
-    """√Σx² of numbers whose squares may overflow."""
-    return norm(jnp.stack([jnp.asarray(x, float) for x in sizes]))
-
-
-def initial_copy(params: Tree) -> Tree:
-    """The parameters to measure distances from, in float32 or wider."""
-    return map_leaves(lambda p: p, params)
-
-
-def distance(start: Tree, params: Tree) -> jax.Array:
-    """‖θ₀ − θ‖ over all leaves."""
-    return global_norm(map_leaves(lambda a, b: a - b, start, params))
-
-
 # Distance over gradients
 
 
 class DistanceState(NamedTuple):
     """Where it started, how far it has been, and the gradients that it has seen."""
 
-    initial_params: Tree  # like the parameters, in float32 or wider
-    max_distance: Tree  # 0-d (or for each leaf), the largest ‖θ − θ₀‖, or what it is taken for at first
-    gradient_norm: Tree  # 0-d (or for each leaf), the root of the (weighted) sum of all ‖g‖²
+    initial_params: Slot  # in float32 or wider
+    max_distance: Number  # the largest ‖θ − θ₀‖, or what it is taken for at first
+    gradient_norm: Number  # the root of the (weighted) sum of all ‖g‖²
+
+
+class _Reach(NamedTuple):
+    """What all leaves share in a step."""
+
+    distance: jax.Array
+    seen: jax.Array  # the root of the sum of all ‖g‖²
+    rate: jax.Array
+
+
+def _by_distance(first: Any, rate: Callable[[DistanceState, jax.Array, jax.Array], _Reach]) -> Any:
+    """Scale by a rate of the distance from the start and the norm of the gradients, over all leaves.
+
+    Args:
+      first: of the parameters, what the distance is taken for at first.
+      rate: of the state, the largest distance and the norm of this gradient.
+    """
+    return leafwise(
+        init=lambda p: DistanceState(as_float32(p), 0.0, 0.0),
+        begin=lambda params: {"max_distance": first(params)},
+        together=(lambda s, g, p: (norm(s.initial_params - p), norm(g)), overall),
+        numbers=lambda s, t: rate(s, jnp.maximum(s.max_distance, t[0]), t[1]),
+        count=lambda s, n: s._replace(max_distance=n.distance, gradient_norm=n.seen),
+        emit=lambda g, n: n.rate * g,
+    )
 
 
 @transformation
@@ -79,20 +82,17 @@ def scale_by_dog(init_step: tuple[str, Any], eps: NonNegative = 1e-8) -> Any:
         raise ValueError(f"scale_by_dog: init_step is one of 'distance', 'learning_rate', 'heuristic', got {kind!r}")
     first = canonical(first)
 
-    def init(params: Tree) -> DistanceState:
-        start = initial_copy(params)
-        reach = {"distance": 1.0, "learning_rate": 0.0, "heuristic": 1 + global_norm(start)}[kind]
-        return DistanceState(start, jnp.asarray(first * reach, float), jnp.zeros((), float))
+    def start(params: Tree) -> Any:
+        return first * {"distance": 1.0, "learning_rate": 0.0, "heuristic": 1 + global_norm(params)}[kind]
 
-    def update(updates: Tree, state: DistanceState, params: Tree) -> tuple[Tree, DistanceState]:
-        reach = jnp.maximum(state.max_distance, distance(state.initial_params, params))
-        seen = hypot(state.gradient_norm, global_norm(updates))
-        rate = ratio(reach, hypot(seen, jnp.sqrt(eps)))
-        if kind == "learning_rate":
-            rate = jnp.where(state.gradient_norm == 0, first, rate)
-        return map_leaves(lambda u: rate * u, updates), DistanceState(state.initial_params, reach, seen)
+    def rate(s: DistanceState, reach: jax.Array, size: jax.Array) -> _Reach:
+        seen = jnp.hypot(s.gradient_norm, size)
+        scaled = ratio(reach, jnp.hypot(seen, jnp.sqrt(eps)))
+        return _Reach(
+            reach, seen, jnp.where(s.gradient_norm == 0, first, scaled) if kind == "learning_rate" else scaled
+        )
 
-    return init, update
+    return _by_distance(start, rate)
 
 
 @transformation
@@ -129,6 +129,14 @@ def dog(
     return chain(*_decay(weight_decay, mask), scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
 
 
+class LeafDistanceState(NamedTuple):
+    """Where it started, and for each leaf how far it has been and the gradients that it has seen."""
+
+    initial_params: Slot
+    max_distance: Factored  # ‖θ − θ₀‖ at most so far, or what it is taken for at first
+    gradient_norm: Factored  # the root of the sum of all ‖g‖²
+
+
 @transformation
 def scale_by_distance_over_gradients(
     reps_rel: NonNegative = 1e-6,
@@ -156,23 +164,19 @@ def scale_by_distance_over_gradients(
     [-0.36..., -0.48...]
     """
 
-    def init(params: Tree) -> DistanceState:
-        start = cast_like(initial_copy(params), zeros_like(params, param_dtype))
-        reach = map_some(lambda p: reps_rel * (1 + norm(p)), params)
-        return DistanceState(start, reach, jax.tree.map(jnp.zeros_like, reach))
+    def init(p: jax.Array) -> LeafDistanceState:
+        start, reach = cast_like(as_float32(p), zeros_like(p, param_dtype)), reps_rel * (1 + norm(p))
+        return LeafDistanceState(start, reach, jnp.zeros_like(reach))
 
-    def update(updates: Tree, state: DistanceState, params: Tree) -> tuple[Tree, DistanceState]:
-        def scaled(u: jax.Array, r: jax.Array, n: jax.Array) -> jax.Array:
-            return global_scale * ratio(r, hypot(n, jnp.sqrt(eps))) * u
+    def before(s: LeafDistanceState, g: jax.Array, p: jax.Array) -> Any:
+        return jnp.maximum(s.max_distance, norm(s.initial_params - p)), jnp.hypot(s.gradient_norm, norm(g))
 
-        def reached(r: jax.Array, start: jax.Array, p: jax.Array) -> jax.Array:
-            return jnp.maximum(r, norm(start - p))
-
-        reach = map_some(reached, state.max_distance, state.initial_params, params)
-        seen = map_some(lambda n, u: hypot(n, norm(u)), state.gradient_norm, updates)
-        return map_some(scaled, updates, reach, seen), DistanceState(state.initial_params, reach, seen)
-
-    return init, update
+    return leafwise(
+        init=init,
+        before=before,
+        advance=lambda s, x: s._replace(max_distance=x[0], gradient_norm=x[1]),
+        emit=lambda g, x: global_scale * ratio(x[0], jnp.hypot(x[1], jnp.sqrt(eps))) * g,
+    )
 
 
 @transformation
@@ -185,16 +189,11 @@ def scale_by_dowg(init_estim_sq_dist: NonNegative | None = None, eps: NonNegativ
     """
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
 
-    def init(params: Tree) -> DistanceState:
-        return DistanceState(initial_copy(params), jnp.sqrt(jnp.asarray(first, float)), jnp.zeros((), float))
+    def rate(s: DistanceState, reach: jax.Array, size: jax.Array) -> _Reach:
+        seen = jnp.hypot(s.gradient_norm, reach * size)
+        return _Reach(reach, seen, ratio(reach * reach, seen + eps))
 
-    def update(updates: Tree, state: DistanceState, params: Tree) -> tuple[Tree, DistanceState]:
-        reach = jnp.maximum(state.max_distance, distance(state.initial_params, params))
-        seen = hypot(state.gradient_norm, reach * global_norm(updates))
-        rate = ratio(reach * reach, seen + eps)
-        return map_leaves(lambda u: rate * u, updates), DistanceState(state.initial_params, reach, seen)
-
-    return init, update
+    return _by_distance(lambda params: jnp.sqrt(first), rate)
 
 
 @transformation
@@ -238,12 +237,12 @@ def _decay(weight_decay: Any, mask: Any) -> list[Any]:
 class MechanicState(NamedTuple):
     """The optimizer whose steps are scaled, and the bettors that learn the scale, one for each β."""
 
-    base_optimizer_state: Tree
-    initial_params: Tree  # like the parameters, in float32 or wider
-    scale: jax.Array  # (num_betas,), the sum is the scale in use
-    reward: jax.Array  # (num_betas,)
-    largest: jax.Array  # (num_betas,), decaying maximum of |h|
-    root: jax.Array  # (num_betas,), of the decaying sum of h²
+    base_optimizer_state: Inner
+    initial_params: Slot  # in float32 or wider
+    scale: Number  # (num_betas,), the sum is the scale in use
+    reward: Number  # (num_betas,)
+    largest: Number  # (num_betas,), decaying maximum of |h|
+    root: Number  # (num_betas,), of the decaying sum of h²
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -287,30 +286,31 @@ def mechanize(
     True
     """
     betas = 1 - 0.1 ** jnp.arange(1, num_betas + 1).astype(float)
+    base = build(base_optimizer)
 
     def init(params: Tree) -> MechanicState:
         none = jnp.zeros((num_betas,), float)
-        state = initialize(base_optimizer, params)
-        return MechanicState(state, initial_copy(params), none + s_init, none, none, none)
+        return MechanicState(initialize(base, params), map_leaves(lambda p: p, params), none + s_init, none, none, none)
 
-    def update(updates: Tree, state: MechanicState, params: Tree, **extra_args: Any) -> tuple[Tree, MechanicState]:
-        steps, base_state = run(base_optimizer, updates, state.base_optimizer_state, params, extra_args)
-        scale = jnp.sum(state.scale)
-        decay = weight_decay * scale * global_norm(updates) / (global_norm(params) + eps)
-        way = map_leaves(lambda a, p: (a - p) / (scale + eps), state.initial_params, params)
-        h = dot(updates, way) + decay * dot(params, way)
+    def bet(state: MechanicState, h: jax.Array) -> dict[str, jax.Array]:
+        m = jnp.maximum(betas * state.largest, jnp.abs(h) + eps)
+        v = jnp.hypot(betas * state.root, jnp.abs(h))
+        r = betas * state.reward + state.scale * jnp.clip(h, -state.largest, state.largest)
+        s = (s_init / num_betas * m + jnp.maximum(r, 0)) / (v + eps)
+        return {"scale": s, "reward": r, "largest": m, "root": v}
 
-        clipped = jnp.clip(h, -state.largest, state.largest)
-        largest = jnp.maximum(betas * state.largest, jnp.abs(h) + eps)
-        root = jax.vmap(hypot)(betas * state.root, jnp.broadcast_to(h, betas.shape))
-        reward = betas * state.reward + clipped * state.scale
-        new_scale = (s_init / num_betas * largest + jnp.maximum(reward, 0)) / (root + eps)
+    def update(g: Tree, state: MechanicState, params: Tree, **extra_args: Any) -> tuple[Tree, MechanicState]:
+        u, base_state = run(base, g, state.base_optimizer_state, params, extra_args)
+        s = jnp.sum(state.scale)
+        way = map_leaves(lambda a, p: (a - p) / (s + eps), state.initial_params, params)
+        decay = weight_decay * s * global_norm(g) / (global_norm(params) + eps)
+        bets = bet(state, global_dot(g, way) + decay * global_dot(params, way))
 
-        new = jnp.sum(new_scale)
-        # θ₀ − new·(way − step) − θ, without a difference of parameters that are almost equal.
-        rest = 1 - new / (scale + eps)
-        updates = map_leaves(lambda a, p, u: rest * (a - p) + new * bounded(u), state.initial_params, params, steps)
-        new_state = MechanicState(base_state, state.initial_params, new_scale, reward, largest, root)
+        new = jnp.sum(bets["scale"])
+        # θ₀ − new·(way − u) − θ, without a difference of parameters that are almost equal.
+        rest = 1 - new / (s + eps)
+        updates = map_leaves(lambda a, p, u: rest * (a - p) + new * bounded(u), state.initial_params, params, u)
+        new_state = state._replace(base_optimizer_state=base_state, **bets)
         return updates, cast_like(new_state, state)
 
     return init, update

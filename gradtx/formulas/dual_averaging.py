@@ -7,27 +7,26 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.hyperparameters import increment
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, bounded, increment, least
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, least, map_leaves, real_like, zeros_like
-from gradtx.formulas.distance import initial_copy
+from gradtx.core.tree import as_float32, real_like, zeros_like
 from gradtx.scaling import add_decayed_weights
 
 __all__ = ["madgrad", "scale_by_madgrad"]
-
-Tree = Any
 
 
 class MadgradState(NamedTuple):
     """The weighted sums of gradients and of their squares, and where it started."""
 
-    initial_params: Tree  # like the parameters, in float32 or wider
-    gradient_sum: Tree  # like the parameters
-    squared_sum: Tree  # like the parameters, real
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
+    initial_params: Slot  # in float32 or wider
+    gradient_sum: Slot
+    squared_sum: Slot  # real
+    count: Weight  # int32, gradients in the sums
 
 
-@transformation(elementwise=True, record=("learning_rate",))
+@transformation(record=("learning_rate",))
 def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     """The step towards θ₀ − s/(∛q + ε). See `madgrad`. It is one to be added, with no learning rate behind it.
 
@@ -40,23 +39,18 @@ def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: Non
     chain(add_decayed_weights(), scale_by_madgrad(learning_rate=0.1))
     """
 
-    def init(params: Tree) -> MadgradState:
-        sums = zeros_like(params), zeros_like(real_like(params))
-        return MadgradState(initial_copy(params), *sums, jnp.zeros((), jnp.int32))
+    def init(p: jax.Array) -> MadgradState:
+        return MadgradState(as_float32(p), zeros_like(p), zeros_like(real_like(p)), 0)
 
-    def update(updates: Tree, state: MadgradState, params: Tree) -> tuple[Tree, MadgradState]:
-        count = increment(state.count)
-        weight = (learning_rate + eps) * jnp.sqrt(count.astype(float))
-        s = map_leaves(lambda s, g: s + weight * bounded(g), state.gradient_sum, updates)
-        q = map_leaves(lambda q, g: q + weight * abs_squared(g), state.squared_sum, updates)
+    def advance(s: MadgradState, g: jax.Array) -> MadgradState:
+        w = (learning_rate + eps) * jnp.sqrt(s.count.astype(float))
+        return s._replace(gradient_sum=s.gradient_sum + w * bounded(g), squared_sum=s.squared_sum + w * abs_squared(g))
 
-        def step(a: jax.Array, p: jax.Array, s: jax.Array, q: jax.Array) -> jax.Array:
-            return (1 - momentum) * ((a - p) - s / (jnp.cbrt(q + least(q.dtype)) + eps))
+    def emit(s: MadgradState, p: jax.Array) -> jax.Array:
+        q = s.squared_sum
+        return (1 - momentum) * ((s.initial_params - p) - s.gradient_sum / (jnp.cbrt(q + least(q.dtype)) + eps))
 
-        steps = map_leaves(step, state.initial_params, params, s, q)
-        return steps, MadgradState(state.initial_params, s, q, count)
-
-    return init, update
+    return leafwise(init=init, count=lambda s: s._replace(count=increment(s.count)), advance=advance, emit=emit)
 
 
 @transformation

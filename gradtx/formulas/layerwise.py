@@ -5,13 +5,15 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, sqrt
+from gradtx.core.roles import Factored
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, map_some, sqrt
+from gradtx.core.tree import real_like, zeros_like
 from gradtx.formulas.delayed import after_first_step
 from gradtx.scaling import (
     add_decayed_weights,
@@ -27,9 +29,6 @@ __all__ = [
     "novograd",
     "scale_by_novograd",
 ]
-
-Tree = Any
-
 
 # Fromage
 
@@ -68,7 +67,7 @@ def fromage(learning_rate: NonNegative, min_norm: NonNegative = 1e-6) -> Any:
 class AverageNormState(NamedTuple):
     """For each leaf the average ν of ‖u‖²."""
 
-    squared_norm: Tree  # a number for each leaf
+    squared_norm: Factored  # a number for each leaf
 
 
 @transformation
@@ -85,20 +84,12 @@ def divide_by_average_norm(decay: Decay = 0.25, eps: NonNegative = 1e-8, eps_roo
     Source: Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286
     """
 
-    def init(params: Tree) -> AverageNormState:
-        return AverageNormState(map_some(lambda p: jnp.zeros((), p.real.dtype), params))
-
-    def update(updates: Tree, state: AverageNormState, params: Tree = None) -> tuple[Tree, AverageNormState]:
-        def average(n: jax.Array, u: jax.Array) -> jax.Array:
-            return decay * n + (1 - decay) * jnp.sum(abs_squared(u))
-
-        def divided(u: jax.Array, n: jax.Array) -> jax.Array:
-            return (1 / (sqrt(n + eps_root) + eps)) * bounded(u)
-
-        squared = map_some(average, state.squared_norm, updates)
-        return map_some(divided, updates, squared), AverageNormState(squared)
-
-    return init, update
+    return leafwise(
+        init=lambda p: AverageNormState(jnp.zeros((), zeros_like(real_like(p)).dtype)),
+        before=lambda g: jnp.sum(abs_squared(g)),
+        advance=lambda s, x: AverageNormState(average(decay, s.squared_norm, x)),
+        emit=lambda s, g: bounded(g) / (sqrt(s.squared_norm, eps_root) + eps),
+    )
 
 
 @transformation

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Steps
+from gradtx.core.build import initialize, run
 from gradtx.core.combine import chain
-from gradtx.core.norms import norm
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import is_none, least, map_leaves
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import least, norm
+from gradtx.core.roles import Inner
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import is_none, map_leaves
 from gradtx.formulas.adam import adamw, direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
@@ -38,8 +41,8 @@ PRESETS: dict[str, Any] = {
 class MatricesAndOthersState(NamedTuple):
     """The states of both."""
 
-    matrices: Tree
-    others: Tree
+    matrices: Inner
+    others: Inner
 
 
 @transformation
@@ -193,7 +196,7 @@ def scale_by_shape(consistent_rms: NonNegative | None = None) -> Any:
             return max(1, columns / max(rows, 1)) ** 0.5 * u
         return (max(rows, columns) ** 0.5 * consistent_rms) * u
 
-    return None, lambda updates, state, params=None: (map_leaves(scaled, updates), state)
+    return leafwise(emit=scaled)
 
 
 # Muon

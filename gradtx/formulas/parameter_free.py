@@ -13,19 +13,14 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Positive, canonical, kind_of
 from gradtx.core.combine import chain
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import abs_squared, average, bounded, dot, least, ratio, sqrt
+from gradtx.core.roles import Number, Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import abs_squared, bounded, full_like, least, map_leaves, ratio, real_like, sqrt, zeros_like
-from gradtx.formulas.distance import dot, initial_copy
+from gradtx.core.tree import as_float32, full_like, real_like, zeros_like
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
 __all__ = ["cocob", "dadapt_adamw", "prodigy", "scale_by_cocob"]
-
-Tree = Any
-
-
-def _total(tree: Tree) -> jax.Array:
-    """Σ|x| over all leaves."""
-    return sum((jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(tree)), start=jnp.zeros(()))
 
 
 class _Pair:
@@ -50,14 +45,14 @@ Betas = Annotated[Any, _Pair()]
 class ProdigyState(NamedTuple):
     """Adam's averages of d·g, the estimate d, and the two sums that it comes from."""
 
-    momentum: Tree  # like the parameters
-    second_moment: Tree  # like the parameters, real
-    gradient_sum: Tree  # like the parameters, the decaying sum s of gradients
-    initial_params: Tree  # like the parameters, in float32 or wider
-    distance: jax.Array  # 0-d, d
-    agreement: jax.Array  # 0-d, the decaying sum of ⟨g, θ₀ − θ⟩
-    momentum_weight: jax.Array  # 0-d, 1−β₁ᵗ
-    second_moment_weight: jax.Array  # 0-d, 1−β₂ᵗ
+    momentum: Slot
+    second_moment: Slot  # real
+    gradient_sum: Slot  # the decaying sum s of gradients
+    initial_params: Slot  # in float32 or wider
+    distance: Number  # d
+    agreement: Number  # the decaying sum of ⟨g, θ₀ − θ⟩
+    momentum_weight: Weight  # 1−β₁ᵗ
+    second_moment_weight: Weight  # 1−β₂ᵗ
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -109,44 +104,55 @@ def prodigy(
     b1, b2 = map(canonical, betas)
     b3 = jnp.sqrt(b2) if beta3 is None else beta3
 
-    def init(params: Tree) -> ProdigyState:
-        zeros, start, zero = zeros_like(params), initial_copy(params), jnp.zeros((), float)
-        d = jnp.asarray(estim_lr0, float)
-        return ProdigyState(zeros, zeros_like(real_like(params)), zeros, start, d, zero, zero, zero)
+    def init(p: jax.Array) -> ProdigyState:
+        m, v, s = zeros_like(p), zeros_like(real_like(p)), zeros_like(p)
+        return ProdigyState(m, v, s, as_float32(p), estim_lr0, 0.0, 0.0, 0.0)
 
-    def update(updates: Tree, state: ProdigyState, params: Tree) -> tuple[Tree, ProdigyState]:
-        d = state.distance
-        weight1, weight2 = b1 * state.momentum_weight + (1 - b1), b2 * state.second_moment_weight + (1 - b2)
-        step = d * learning_rate * jnp.sqrt(weight2) / weight1
-        share = d / estim_lr0
-        into_sum = share * d if safeguard_warmup else share * step
+    def step_size(s: ProdigyState) -> Any:
+        weights = average(b1, s.momentum_weight, 1.0), average(b2, s.second_moment_weight, 1.0)
+        return s.distance * learning_rate * jnp.sqrt(weights[1]) / weights[0], *weights
 
-        way = map_leaves(lambda a, p: a - p, state.initial_params, params)
-        agreement = b3 * state.agreement + share * step * dot(updates, way)
-        gradient_sum = map_leaves(lambda s, g: b3 * s + into_sum * bounded(g), state.gradient_sum, updates)
-        new_d = jnp.maximum(d, estim_lr_coef * ratio(agreement, _total(gradient_sum)))
+    def next_sum(s: ProdigyState, g: jax.Array, d: jax.Array, w: jax.Array) -> jax.Array:
+        return b3 * s.gradient_sum + d / estim_lr0 * (d if safeguard_warmup else w) * bounded(g)
 
-        momentum = map_leaves(lambda m, g: b1 * m + ((1 - b1) * d) * bounded(g), state.momentum, updates)
-        second_moment = map_leaves(lambda v, g: b2 * v + (1 - b2) * abs_squared(d * g), state.second_moment, updates)
-        updates = map_leaves(
-            lambda m, v, p: -step * (m / (sqrt(v) + new_d * eps) + weight_decay * p), momentum, second_moment, params
+    def sums(s: ProdigyState, g: jax.Array, p: jax.Array) -> Any:
+        w, *_ = step_size(s)
+        return dot(g, s.initial_params - p), jnp.sum(jnp.abs(next_sum(s, g, s.distance, w)))
+
+    def numbers(s: ProdigyState, t: Any) -> dict[str, jax.Array]:
+        w, weight1, weight2 = step_size(s)
+        r = b3 * s.agreement + s.distance / estim_lr0 * w * t[0]
+        new = jnp.maximum(s.distance, estim_lr_coef * ratio(r, t[1]))
+        return {"d": s.distance, "w": w, "new": new, "r": r, "weight1": weight1, "weight2": weight2}
+
+    def count(s: ProdigyState, n: Any) -> ProdigyState:
+        weights = {"momentum_weight": n["weight1"], "second_moment_weight": n["weight2"]}
+        return s._replace(distance=n["new"], agreement=n["r"], **weights)
+
+    def advance(s: ProdigyState, g: jax.Array, n: Any) -> ProdigyState:
+        d = n["d"]
+        return s._replace(
+            momentum=average(b1, s.momentum, d * bounded(g)),
+            second_moment=average(b2, s.second_moment, abs_squared(d * g)),
+            gradient_sum=next_sum(s, g, d, n["w"]),
         )
-        sums = new_d, agreement, weight1, weight2
-        return updates, ProdigyState(momentum, second_moment, gradient_sum, state.initial_params, *sums)
 
-    return init, update
+    def emit(s: ProdigyState, p: jax.Array, n: Any) -> jax.Array:
+        return -n["w"] * (s.momentum / (sqrt(s.second_moment) + s.distance * eps) + weight_decay * p)
+
+    return leafwise(init=init, together=(sums, jnp.sum), numbers=numbers, count=count, advance=advance, emit=emit)
 
 
 class DAdaptAdamWState(NamedTuple):
     """Adam's averages, the estimate d, and the two sums that it comes from."""
 
-    momentum: Tree  # like the parameters, the average of d·g
-    second_moment: Tree  # like the parameters, real
-    gradient_sum: Tree  # like the parameters, the average s of d·g
-    distance: jax.Array  # 0-d, d
-    agreement: jax.Array  # 0-d, the average of d·⟨g, s/√v⟩
-    momentum_weight: jax.Array  # 0-d, 1−β₁ᵗ
-    second_moment_weight: jax.Array  # 0-d, 1−β₂ᵗ
+    momentum: Slot  # the average of d·g
+    second_moment: Slot  # real
+    gradient_sum: Slot  # the average s of d·g
+    distance: Number  # d
+    agreement: Number  # the average of d·⟨g, s/√v⟩
+    momentum_weight: Weight  # 1−β₁ᵗ
+    second_moment_weight: Weight  # 1−β₂ᵗ
 
     @property
     def metrics(self) -> dict[str, jax.Array]:
@@ -192,28 +198,39 @@ def dadapt_adamw(
     b1, b2 = map(canonical, betas)
     b3 = jnp.sqrt(b2)
 
-    def init(params: Tree) -> DAdaptAdamWState:
-        zeros, zero = zeros_like(params), jnp.zeros((), float)
-        d = jnp.asarray(estim_lr0, float)
-        return DAdaptAdamWState(zeros, zeros_like(real_like(params)), zeros, d, zero, zero, zero)
+    def init(p: jax.Array) -> DAdaptAdamWState:
+        return DAdaptAdamWState(zeros_like(p), zeros_like(real_like(p)), zeros_like(p), estim_lr0, 0.0, 0.0, 0.0)
 
-    def update(updates: Tree, state: DAdaptAdamWState, params: Tree) -> tuple[Tree, DAdaptAdamWState]:
-        weight1, weight2 = b1 * state.momentum_weight + (1 - b1), b2 * state.second_moment_weight + (1 - b2)
-        step = state.distance * learning_rate * jnp.sqrt(weight2) / weight1
+    def step_size(s: DAdaptAdamWState) -> Any:
+        weights = average(b1, s.momentum_weight, 1.0), average(b2, s.second_moment_weight, 1.0)
+        return s.distance * learning_rate * jnp.sqrt(weights[1]) / weights[0], *weights
 
-        seen = map_leaves(lambda s, v: s / (sqrt(v) + eps), state.gradient_sum, state.second_moment)
-        agreement = b3 * state.agreement + (1 - b3) * step * dot(updates, seen)
-        momentum = map_leaves(lambda m, g: b1 * m + ((1 - b1) * step) * bounded(g), state.momentum, updates)
-        second_moment = map_leaves(lambda v, g: b2 * v + (1 - b2) * abs_squared(g), state.second_moment, updates)
-        gradient_sum = map_leaves(lambda s, g: b3 * s + ((1 - b3) * step) * bounded(g), state.gradient_sum, updates)
-        d = jnp.maximum(state.distance, ratio(agreement, (1 - b3) * _total(gradient_sum)))
+    def sums(s: DAdaptAdamWState, g: jax.Array) -> Any:
+        w, *_ = step_size(s)
+        seen = s.gradient_sum / (sqrt(s.second_moment) + eps)
+        return dot(g, seen), jnp.sum(jnp.abs(average(b3, s.gradient_sum, w * bounded(g))))
 
-        updates = map_leaves(
-            lambda m, v, p: -(m / (sqrt(v) + eps)) - (step * weight_decay) * p, momentum, second_moment, params
+    def numbers(s: DAdaptAdamWState, t: Any) -> dict[str, jax.Array]:
+        w, weight1, weight2 = step_size(s)
+        r = average(b3, s.agreement, w * t[0])
+        new = jnp.maximum(s.distance, ratio(r, (1 - b3) * t[1]))
+        return {"w": w, "new": new, "r": r, "weight1": weight1, "weight2": weight2}
+
+    def count(s: DAdaptAdamWState, n: Any) -> DAdaptAdamWState:
+        weights = {"momentum_weight": n["weight1"], "second_moment_weight": n["weight2"]}
+        return s._replace(distance=n["new"], agreement=n["r"], **weights)
+
+    def advance(s: DAdaptAdamWState, g: jax.Array, n: Any) -> DAdaptAdamWState:
+        return s._replace(
+            momentum=average(b1, s.momentum, n["w"] * bounded(g)),
+            second_moment=average(b2, s.second_moment, abs_squared(g)),
+            gradient_sum=average(b3, s.gradient_sum, n["w"] * bounded(g)),
         )
-        return updates, DAdaptAdamWState(momentum, second_moment, gradient_sum, d, agreement, weight1, weight2)
 
-    return init, update
+    def emit(s: DAdaptAdamWState, p: jax.Array, n: Any) -> jax.Array:
+        return -(s.momentum / (sqrt(s.second_moment) + eps)) - (n["w"] * weight_decay) * p
+
+    return leafwise(init=init, together=(sums, jnp.sum), numbers=numbers, count=count, advance=advance, emit=emit)
 
 
 # Coin betting
@@ -222,11 +239,11 @@ def dadapt_adamw(
 class CocobState(NamedTuple):
     """What each element has bet and won."""
 
-    initial_params: Tree  # like the parameters, in float32 or wider
-    cumulative_gradients: Tree  # like the parameters, −Σg
-    largest: Tree  # like the parameters, real: L, the largest |g|
-    absolute_sum: Tree  # like the parameters, real: G = Σ|g|
-    reward: Tree  # like the parameters, real: R
+    initial_params: Slot  # in float32 or wider
+    cumulative_gradients: Slot  # −Σg
+    largest: Slot  # real: L, the largest |g|
+    absolute_sum: Slot  # real: G = Σ|g|
+    reward: Slot  # real: R
 
 
 @transformation
@@ -238,31 +255,26 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: NonNegative = 1e-8) -> Any:
     Source: Orabona & Tommasi 2017, https://arxiv.org/abs/1705.07795
     """
 
-    def init(params: Tree) -> CocobState:
-        real = real_like(params)
-        zeros = zeros_like(real)
-        return CocobState(initial_copy(params), zeros_like(params), full_like(real, eps), zeros, zeros)
+    def init(p: jax.Array) -> CocobState:
+        real = real_like(p)
+        return CocobState(as_float32(p), zeros_like(p), full_like(real, eps), zeros_like(real), zeros_like(real))
 
-    def bet(a: jax.Array, p: jax.Array, c: jax.Array, largest: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
-        tiny = least(largest.dtype)  # two quotients of like sizes: their product would overflow or vanish in between
-        fraction = c / (largest + tiny)
-        return fraction * ((largest + r) / (jnp.maximum(g + largest, alpha * largest) + tiny)) + (a - p)
+    def advance(s: CocobState, g: jax.Array, p: jax.Array) -> CocobState:
+        return s._replace(
+            cumulative_gradients=s.cumulative_gradients - g,
+            largest=jnp.maximum(s.largest, jnp.abs(g)),
+            absolute_sum=s.absolute_sum + jnp.abs(g),
+            reward=jnp.maximum(s.reward - jnp.real(jnp.conj(g) * (p - s.initial_params)), 0),
+        )
 
-    def update(updates: Tree, state: CocobState, params: Tree) -> tuple[Tree, CocobState]:
-        start = state.initial_params
-        size = map_leaves(jnp.abs, updates)
-        largest = map_leaves(jnp.maximum, state.largest, size)
-        absolute_sum = map_leaves(lambda total, s: total + s, state.absolute_sum, size)
+    def emit(s: CocobState, p: jax.Array) -> jax.Array:
+        largest, tiny = s.largest, least(s.largest.dtype)
+        # Two quotients of like sizes: their product would overflow or vanish in between.
+        fraction = s.cumulative_gradients / (largest + tiny)
+        wealth = (largest + s.reward) / (jnp.maximum(s.absolute_sum + largest, alpha * largest) + tiny)
+        return fraction * wealth + (s.initial_params - p)
 
-        def won(r: jax.Array, u: jax.Array, p: jax.Array, a: jax.Array) -> jax.Array:
-            return jnp.maximum(r - jnp.real(jnp.conj(u) * (p - a)), 0)
-
-        reward = map_leaves(won, state.reward, updates, params, start)
-        cumulative = map_leaves(lambda c, u: c - u, state.cumulative_gradients, updates)
-        steps = map_leaves(bet, start, params, cumulative, largest, absolute_sum, reward)
-        return steps, CocobState(start, cumulative, largest, absolute_sum, reward)
-
-    return init, update
+    return leafwise(init=init, advance=advance, emit=emit)
 
 
 @transformation

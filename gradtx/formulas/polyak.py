@@ -7,14 +7,12 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.combine import chain
-from gradtx.core.norms import global_norm
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import norm, overall, ratio
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import map_leaves, ratio
 from gradtx.scaling import scale_by_learning_rate
 
 __all__ = ["polyak_sgd", "scale_by_polyak"]
-
-Tree = Any
 
 
 @transformation
@@ -42,16 +40,14 @@ def scale_by_polyak(
     if variant not in ("sps", "sps+"):
         raise ValueError(f"scale_by_polyak: variant is 'sps' or 'sps+', got {variant!r}")
 
-    def update(updates: Tree, state: Any, params: Tree = None, *, value: jax.Array) -> tuple[Tree, Any]:
+    def step(t: jax.Array, *, value: jax.Array) -> jax.Array:
         gap = jnp.asarray(value, float) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        size = global_norm(updates)
         # (f − f*)/(‖g‖² + ε) in factors, as the square may overflow, or be 0.
-        step = ratio(ratio(gap, size + ratio(eps, size)), size)
-        step = jnp.clip(step, -max_learning_rate, max_learning_rate)
-        return map_leaves(lambda u: step * u, updates), state
+        size = ratio(ratio(gap, t + ratio(eps, t)), t)
+        return jnp.clip(size, -max_learning_rate, max_learning_rate)
 
-    return None, update
+    return leafwise(together=(lambda g: norm(g), overall), numbers=step, emit=lambda g, n: n * g)
 
 
 @transformation

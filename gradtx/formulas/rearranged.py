@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Positive
+from gradtx.core.build import initialize, run
 from gradtx.core.combine import chain, product, scale
-from gradtx.core.norms import rms
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import bounded, map_leaves, zeros_like
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import average, bounded, rms
+from gradtx.core.roles import Slot
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import map_leaves, zeros_like
 from gradtx.formulas.adam import direction, scale_by_adam
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import (
@@ -90,14 +93,14 @@ def laprop(
 # Adam-atan2
 
 
-@transformation(elementwise=True)
+@transformation
 def arctan() -> Any:
     """arctan u of each element, between −π/2 and π/2; of complex ones arctan|u| in the direction of u."""
 
     def bend(u: jax.Array) -> jax.Array:
         return jnp.arctan(jnp.abs(u)) * jnp.sign(u) if jnp.iscomplexobj(u) else jnp.arctan(u)
 
-    return None, lambda updates, state, params=None: (map_leaves(bend, updates), state)
+    return leafwise(emit=bend)
 
 
 @transformation
@@ -214,7 +217,7 @@ def stable_adamw(
 class ClipByEmaState(NamedTuple):
     """The average that is the bound."""
 
-    ema: Tree  # like the parameters
+    ema: Slot
 
 
 @transformation
@@ -227,11 +230,11 @@ def clip_by_ema(decay: Decay) -> Any:
     State: one slot per parameter.
     """
 
-    def update(updates: Tree, state: ClipByEmaState, params: Tree = None) -> tuple[Tree, ClipByEmaState]:
-        average = map_leaves(lambda a, u: decay * a + (1 - decay) * u, state.ema, updates)
-        return map_leaves(jnp.minimum, updates, average), ClipByEmaState(average)
-
-    return lambda params: ClipByEmaState(zeros_like(params)), update
+    return leafwise(
+        init=lambda p: ClipByEmaState(zeros_like(p)),
+        advance=lambda s, u: ClipByEmaState(average(decay, s.ema, u)),
+        emit=lambda s, u: jnp.minimum(u, s.ema),
+    )
 
 
 def _adam_rate(b1: Any, b2: Any, *stages: Any) -> Any:
@@ -286,7 +289,7 @@ def power(exponent: NonNegative) -> Any:
     Args:
       exponent: p.
     """
-    return None, lambda updates, state, params=None: (map_leaves(lambda u: u**exponent, updates), state)
+    return leafwise(emit=lambda u: u**exponent)
 
 
 @transformation

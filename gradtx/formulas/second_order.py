@@ -12,10 +12,12 @@ import jax.numpy as jnp
 
 from gradtx.clipping import clip
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Period, Positive
+from gradtx.core.build import initialize, run
 from gradtx.core.combine import chain, product
-from gradtx.core.hyperparameters import increment
-from gradtx.core.transformation import Transformation, initialize, run, transformation
-from gradtx.core.tree import cast_like, least, map_leaves, real_like, zeros_like
+from gradtx.core.numerics import increment, least
+from gradtx.core.roles import Inner, Number, RandomKey, Slot
+from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.tree import cast_like, map_leaves, real_like, zeros_like
 from gradtx.formulas.adam import direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 
@@ -30,7 +32,7 @@ Tree = Any
 class HutchinsonState(NamedTuple):
     """The key of the random signs."""
 
-    key: jax.Array
+    key: RandomKey
 
 
 @transformation
@@ -91,9 +93,9 @@ def hutchinson_estimator_diag_hessian(random_seed: Any = None) -> Any:
 class CurvatureState(NamedTuple):
     """The averaged diagonal h, and what estimates it."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
-    curvature: Tree  # like the parameters, real
-    estimator: Tree
+    count: Number  # int32, steps taken
+    curvature: Slot  # real
+    estimator: Inner
 
 
 @transformation

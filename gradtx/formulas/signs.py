@@ -7,14 +7,14 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive
 from gradtx.core.combine import chain, scale
+from gradtx.core.leafwise import leafwise
+from gradtx.core.roles import Slot
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import full_like, map_leaves, real_like, zeros_like
+from gradtx.core.tree import full_like, real_like, zeros_like
 from gradtx.scaling import scale_by_learning_rate, scale_by_sign
 from gradtx.statistics import scale_by_momentum
 
 __all__ = ["rprop", "scale_by_rprop", "sign_sgd", "signum"]
-
-Tree = Any
 
 
 @transformation
@@ -57,11 +57,11 @@ def signum(learning_rate: NonNegative, beta: Decay = 0.9, accumulator_dtype: Dty
 class RpropState(NamedTuple):
     """How far each element goes, and where it went."""
 
-    step_size: Tree  # like the parameters, real
-    last: Tree  # like the parameters; the last step up the gradient, 0 after a change of sign
+    step_size: Slot  # real
+    last: Slot  # the last step up the gradient, 0 after a change of sign
 
 
-@transformation(elementwise=True)
+@transformation
 def scale_by_rprop(
     learning_rate: Positive,
     eta_minus: Positive = 0.5,
@@ -76,27 +76,20 @@ def scale_by_rprop(
     Source: Igel & Hüsken 2003, https://doi.org/10.1016/S0925-2312(01)00700-7
     """
 
-    def init(params: Tree) -> RpropState:
-        return RpropState(full_like(real_like(params), learning_rate), zeros_like(params))
+    def init(p: jax.Array) -> RpropState:
+        return RpropState(full_like(real_like(p), learning_rate), zeros_like(p))
 
     def agreement(g: jax.Array, last: jax.Array) -> jax.Array:
         """1 for the same sign, −1 for the opposite, 0 where either is 0. (Of complex numbers, the cosine.)"""
         return (jnp.sign(g) * jnp.conj(jnp.sign(last))).real
 
-    def next_size(size: jax.Array, g: jax.Array, last: jax.Array) -> jax.Array:
-        same = agreement(g, last)
-        changed = jnp.clip(size * jnp.where(same > 0, eta_plus, eta_minus), min_step_size, max_step_size)
-        return jnp.where(same == 0, size, changed)
+    def advance(s: RpropState, g: jax.Array) -> RpropState:
+        same = agreement(g, s.last)
+        changed = jnp.clip(s.step_size * jnp.where(same > 0, eta_plus, eta_minus), min_step_size, max_step_size)
+        size = jnp.where(same == 0, s.step_size, changed)
+        return RpropState(size, jnp.where(same < 0, 0, size * jnp.sign(g)))
 
-    def step(last: jax.Array, g: jax.Array, size: jax.Array) -> jax.Array:
-        return jnp.where(agreement(g, last) < 0, 0, size * jnp.sign(g))
-
-    def update(updates: Tree, state: RpropState, params: Tree = None) -> tuple[Tree, RpropState]:
-        size = map_leaves(next_size, state.step_size, updates, state.last)
-        steps = map_leaves(step, state.last, updates, size)
-        return steps, RpropState(size, steps)
-
-    return init, update
+    return leafwise(init=init, advance=advance, emit=lambda s: s.last)
 
 
 @transformation

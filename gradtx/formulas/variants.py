@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import chain, product
-from gradtx.core.hyperparameters import increment
+from gradtx.core.leafwise import leafwise
+from gradtx.core.numerics import increment
+from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
-from gradtx.core.tree import full_like, map_leaves
+from gradtx.core.tree import full_like
 from gradtx.formulas.adam import direction
 from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
 from gradtx.statistics import (
@@ -45,9 +47,6 @@ __all__ = [
     "scale_by_yogi",
     "yogi",
 ]
-
-Tree = Any
-
 
 # AMSGrad
 
@@ -185,10 +184,10 @@ def adamaxw(
 class AdditiveAverageState(NamedTuple):
     """Yogi's average v."""
 
-    average: Tree  # like the parameters
+    average: Slot
 
 
-@transformation(elementwise=True)
+@transformation
 def additive_average(decay: Decay = 0.999, initial_value: Real = 0.0) -> Any:
     """An average that moves towards u by a step of u's own size: v ← v − (1−β)·sign(v − u)·u.
 
@@ -201,15 +200,12 @@ def additive_average(decay: Decay = 0.999, initial_value: Real = 0.0) -> Any:
     Source: Zaheer et al. 2018, https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
     """
 
-    def init(params: Tree) -> AdditiveAverageState:
-        return AdditiveAverageState(full_like(params, initial_value))
+    def advance(s: AdditiveAverageState, u: jax.Array) -> AdditiveAverageState:
+        return AdditiveAverageState(s.average - (1 - decay) * jnp.sign(s.average - u) * u)
 
-    def update(updates: Tree, state: AdditiveAverageState, params: Tree = None) -> tuple[Tree, AdditiveAverageState]:
-        step = 1 - decay
-        average = map_leaves(lambda v, u: v - step * jnp.sign(v - u) * u, state.average, updates)
-        return average, AdditiveAverageState(average)
-
-    return init, update
+    return leafwise(
+        init=lambda p: AdditiveAverageState(full_like(p, initial_value)), advance=advance, emit=lambda s: s.average
+    )
 
 
 @transformation
@@ -261,7 +257,7 @@ def yogi(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: No
 class RectifyState(NamedTuple):
     """The count that ρₜ is computed from."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32, steps taken
+    count: Weight  # int32, gradients in the average
 
 
 @transformation
@@ -277,18 +273,21 @@ def rectify(b2: Decay = 0.999, threshold: NonNegative = 5.0) -> Any:
     Source: Liu et al. 2020, https://arxiv.org/abs/1908.03265
     """
 
-    def update(updates: Tree, state: RectifyState, params: Tree = None) -> tuple[Tree, RectifyState]:
-        count = increment(state.count)
-        t, final = count.astype(float), 2 / (1 - jnp.asarray(b2, float)) - 1
-        decayed = t * jnp.log(jnp.asarray(b2, float))
+    def numbers(s: RectifyState) -> Any:
+        t, beta = increment(s.count).astype(float), jnp.asarray(b2, float)
+        final, decayed = 2 / (1 - beta) - 1, t * jnp.log(beta)
         length = final + 2 * t * jnp.exp(decayed) / jnp.expm1(decayed)
         tractable = (length >= threshold) & (length > 4)
         ratio = jnp.where(tractable, (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length), 0)
-        slope = jnp.sqrt(jnp.where(tractable, ratio, 1)) * tractable
         # One multiplication and one addition for each element, whichever the phase.
-        return map_leaves(lambda u: slope * u + (1 - tractable), updates), RectifyState(count)
+        return jnp.sqrt(jnp.where(tractable, ratio, 1)) * tractable, 1 - tractable
 
-    return lambda params: RectifyState(jnp.zeros((), jnp.int32)), update
+    return leafwise(
+        init=lambda p: RectifyState(0),
+        numbers=numbers,
+        count=lambda s: RectifyState(increment(s.count)),
+        emit=lambda u, n: n[0] * u + n[1],
+    )
 
 
 @transformation

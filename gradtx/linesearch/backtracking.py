@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, OpenDecay, Positive, Range, Steps
+from gradtx.core.roles import Inner, Number, Slot
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import cast_like, map_leaves, zeros_like
 from gradtx.linesearch.objective import Line, call_compiled, for_value_fn, scalar_dtype, scaled, slope
@@ -20,18 +21,18 @@ Factor = Annotated[Any, Range("Factor", lambda x: x >= 1, "at least 1")]
 class BacktrackingLinesearchInfo(NamedTuple):
     """How the last search went."""
 
-    num_linesearch_steps: jax.Array  # int32, evaluations of the loss
-    decrease_error: jax.Array  # by how much the last rate failed
-    failed: jax.Array  # bool, no rate was found: there was no step
+    num_linesearch_steps: Number  # int32, evaluations of the loss
+    decrease_error: Number  # by how much the last rate failed
+    failed: Number  # bool, no rate was found: there was no step
 
 
 class BacktrackingLinesearchState(NamedTuple):
     """What a search ended with."""
 
-    learning_rate: jax.Array  # the rate; where none was found, the last one tried
-    value: jax.Array  # the loss at the new parameters; infinite before the first step
-    grad: Tree  # its gradient there, as `jax.grad` has it; None unless it is kept
-    info: BacktrackingLinesearchInfo
+    learning_rate: Number  # the rate; where none was found, the last one tried
+    value: Number  # the loss at the new parameters; infinite before the first step
+    grad: Slot  # its gradient there, as `jax.grad` has it; None unless it is kept
+    info: Inner  # BacktrackingLinesearchInfo
 
     @property
     def metrics(self) -> dict[str, jax.Array]:

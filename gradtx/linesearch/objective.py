@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.combine import apply_updates
-from gradtx.core.names import find
 from gradtx.core.transformation import WELL_KNOWN
 from gradtx.core.tree import LeafError, as_float32, cast_like, check_match, map_leaves, map_with_path, zeros_like
+from gradtx.state.paths import find
+from gradtx.updating import apply_updates
 
 __all__ = [
     "Line",

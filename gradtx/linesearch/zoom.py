@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import NonNegative, Period, Positive, Range
+from gradtx.core.roles import Inner, Number, Slot
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import cast_like, map_leaves, zeros_like
 from gradtx.linesearch.objective import Line, call_compiled, for_value_fn, scalar_dtype, scaled, slope
@@ -25,19 +26,19 @@ Factor = Annotated[Any, Range("Factor", lambda x: x > 1, "greater than 1")]
 class ZoomLinesearchInfo(NamedTuple):
     """How the last search went."""
 
-    num_linesearch_steps: jax.Array  # int32, evaluations of the loss and its gradient
-    decrease_error: jax.Array  # 0, or if no rate was found by how much the last one failed
-    curvature_error: jax.Array  # by how much the slope is still too steep
-    failed: jax.Array  # bool, no rate was found: there was no step, although the slope was not 0
+    num_linesearch_steps: Number  # int32, evaluations of the loss and its gradient
+    decrease_error: Number  # 0, or if no rate was found by how much the last one failed
+    curvature_error: Number  # by how much the slope is still too steep
+    failed: Number  # bool, no rate was found: there was no step, although the slope was not 0
 
 
 class ZoomLinesearchState(NamedTuple):
     """What a search ended with."""
 
-    learning_rate: jax.Array  # the rate; where none was found, the last one tried
-    value: jax.Array  # the loss at the new parameters; infinite before the first step
-    grad: Tree  # its gradient there, as `jax.grad` has it
-    info: ZoomLinesearchInfo
+    learning_rate: Number  # the rate; where none was found, the last one tried
+    value: Number  # the loss at the new parameters; infinite before the first step
+    grad: Slot  # its gradient there, as `jax.grad` has it
+    info: Inner  # ZoomLinesearchInfo
 
     @property
     def metrics(self) -> dict[str, jax.Array]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from gradtx.core.transformation import is_transformation
+from gradtx.core.build import is_transformation
 from gradtx.registry import suggestion
 
 __all__ = [

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx.core.combine import apply_updates
 from gradtx.core.schedule import Schedule
 from gradtx.plotting.style import check_choice, ink, name_lines, needs_matplotlib, new_axes, set_scales, wide
 from gradtx.telemetry import metrics, monitor
+from gradtx.updating import apply_updates
 
 __all__ = ["measure_run", "plot_metrics", "plot_rates"]
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.core.build import is_transformation
 from gradtx.core.names import name_of
-from gradtx.core.transformation import GradientTransformation, is_transformation
+from gradtx.core.transformation import GradientTransformation
 from gradtx.plotting.style import MARKERS, ink, labelled, name_lines, needs_matplotlib, new_axes
 from gradtx.training import minimize
 

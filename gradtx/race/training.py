@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.combine import apply_updates
 from gradtx.core.transformation import GradientTransformation
+from gradtx.updating import apply_updates
 
 __all__ = ["Loop", "stack"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.norms import global_norm
+from gradtx.core.numerics import global_norm
 from gradtx.core.tree import LeafError, as_float32, is_none, map_with_path
 
 __all__ = [

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.hyperparameters import increment
-from gradtx.core.norms import rms
-from gradtx.core.tree import abs_squared, as_float32, least, no_wider
+from gradtx.core.numerics import abs_squared, increment, least, rms
+from gradtx.core.tree import as_float32, no_wider
 from gradtx.tree.arithmetic import leafwise
 
 __all__ = [

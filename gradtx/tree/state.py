@@ -10,6 +10,9 @@ from typing import Any
 
 import jax
 
+from gradtx.core.roles import is_state, map_fields
+from gradtx.state.entries import entries
+
 __all__ = [
     "NamedTupleKey",
     "get",
@@ -154,8 +157,8 @@ def map_params(
       is_leaf: as in `jax.tree.map`.
 
     Raises:
-      ValueError: the state cannot be laid out without the parameters: leaves are chosen by a tree. Choose them by
-        patterns or by a predicate `(path, leaf) -> bool`.
+      ValueError: a part of the state is another library's, and cannot be laid out without the parameters: leaves are
+        chosen by a tree. Choose them by patterns or by a predicate `(path, leaf) -> bool`.
 
     >>> import gradtx.tree, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.9)
@@ -175,8 +178,15 @@ def map_params(
     def mapped(place: Any, part: Any) -> Any:
         if isinstance(place, _Params):
             return jax.tree.map(of_parameter, *rest, part, is_leaf=stop) if rest else of_parameter(part)
-        return part if transform_non_params is None else transform_non_params(part)
+        return part if transform_non_params is None else jax.tree.map(transform_non_params, part)
 
+    def by_role(node: Any) -> Any:
+        if not is_state(node):
+            return jax.tree.map(by_role, node, is_leaf=lambda x: x is not node)
+        return map_fields(lambda role, x: mapped(role.of_leaves and _Params(), x), node, by_role)
+
+    if all(entry.role for entry in entries(state)):
+        return by_role(state)
     try:
         places = init(_Params())
     except ValueError as error:

@@ -4,7 +4,6 @@ Combinators initialise their parts through one function, `initialize`. Watching 
 without conventions between combinators, which parameters each stage sees and where its state is kept.
 """
 
-import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,14 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradtx.core.build import watcher
 from gradtx.core.tree import key_name
 from gradtx.core.value import Value
 
-__all__ = ["Stage", "stages", "watched"]
+__all__ = ["Stage", "stages"]
 
 Tree = Any
-
-_enclosing: contextvars.ContextVar["Stage | None"] = contextvars.ContextVar("gradtx_stage", default=None)
 
 
 @dataclasses.dataclass(eq=False)
@@ -38,20 +36,16 @@ class Stage:
         for part in self.parts:
             yield from part.walk()
 
-
-def watched(initialize: Callable[[Any, Tree], Tree], tx: Any, params: Tree) -> Tree:
-    """`initialize(tx, params)`, noted as a part of the stage that is being initialised, if `stages` is looking."""
-    enclosing = _enclosing.get()
-    if enclosing is None:
-        return initialize(tx, params)
-    stage = Stage(tx, params)
-    enclosing.parts.append(stage)
-    token = _enclosing.set(stage)
-    try:
-        stage.state = initialize(tx, params)
-    finally:
-        _enclosing.reset(token)
-    return stage.state
+    def watch(self, init: Callable[[Tree], Tree], tx: Any, params: Tree) -> Tree:
+        """`init(params)` of a transformation in this one, noted as its part."""
+        part = Stage(tx, params)
+        self.parts.append(part)
+        token = watcher.set(part.watch)
+        try:
+            part.state = init(params)
+        finally:
+            watcher.reset(token)
+        return part.state
 
 
 def stages(tx: Any, params: Tree) -> Stage:
@@ -64,14 +58,11 @@ def stages(tx: Any, params: Tree) -> Stage:
     outside = Stage(None, None)
 
     def init(params: Tree) -> Tree:
-        token = _enclosing.set(outside)
+        token = watcher.set(outside.watch)
         try:
-            if isinstance(tx, Value):
-                state = tx.init(params)
-            else:
-                state = watched(lambda tx, params: tx.init(params), tx, params)
+            state = tx.init(params) if isinstance(tx, Value) else outside.watch(tx.init, tx, params)
         finally:
-            _enclosing.reset(token)
+            watcher.reset(token)
         for stage in outside.walk():  # while these are the objects that the states were made of
             stage.parts = [part for part in stage.parts if _place(part, stage) or stage is outside]
         for stage in outside.walk():

@@ -1,0 +1,234 @@
+"""Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
+
+Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
+form on CPU is chosen here, when a program is lowered, and nowhere else: `norm` and `aside`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx.core.tree import as_float32, is_none, present
+
+__all__ = [
+    "SMALL",
+    "abs_squared",
+    "aside",
+    "average",
+    "bounded",
+    "bounded_or_nan",
+    "dot",
+    "global_dot",
+    "global_norm",
+    "increment",
+    "joined",
+    "least",
+    "mean_square",
+    "norm",
+    "overall",
+    "ratio",
+    "rms",
+    "sqrt",
+    "unseen",
+]
+
+Tree = Any
+
+SMALL = 2**14  # elements; what is computed from a smaller leaf is in the cache when it is read again
+
+
+# Averages and counts
+
+
+def average(decay: Any, before: Any, new: Any) -> Any:
+    """β·a + (1−β)·x, one step of an exponential moving average; of ones it is the weight that the average has seen."""
+    return decay * before + (1 - decay) * new
+
+
+def unseen(decay: Any) -> jax.Array:
+    """The weight of an average that has seen nothing yet."""
+    return jnp.zeros(jnp.shape(decay))
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """count + 1; stays at the largest int32 instead of wrapping to a negative count."""
+    return jnp.maximum(count + 1, count)
+
+
+# Ranges
+
+
+@functools.cache
+def least(dtype: Any) -> float:
+    """The least number to divide by, 2e-37 in float32: XLA may flush the very smallest normal numbers to 0."""
+    return 16 * float(jnp.finfo(dtype).tiny)
+
+
+@functools.cache
+def _limit(dtype: Any) -> float:
+    """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
+    return float(jnp.finfo(dtype).max) ** 0.5 / 1024
+
+
+def bounded(x: jax.Array) -> jax.Array:
+    """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
+    limit = _limit(x.dtype)
+    if jnp.iscomplexobj(x):
+        size = jnp.abs(x)
+        return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
+    low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
+    return jax.lax.select(jax.lax.is_finite(x), jax.lax.clamp(low, x, high), x)
+
+
+def bounded_or_nan(x: jax.Array) -> jax.Array:
+    """As `bounded`, but infinite entries become NaN.
+
+    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
+    """
+    return x / jnp.maximum(jnp.abs(x) / _limit(x.dtype), 1)
+
+
+def abs_squared(x: jax.Array) -> jax.Array:
+    """|x|², real for complex x too, bounded at the square of where `bounded` bounds x.
+
+    One finite spike then cannot make a sum of squares infinite for good. It is not written with `bounded`: a shared
+    intermediate of several operations is what XLA writes to memory instead of computing it twice.
+    """
+    return jnp.minimum(_squared(x), _limit(x.dtype) ** 2)
+
+
+def mean_square(x: jax.Array, axis: int) -> jax.Array:
+    """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
+
+    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
+    """
+    return jnp.minimum(jnp.sum(_squared(x), axis) / x.shape[axis], _limit(x.dtype) ** 2)
+
+
+def _squared(x: jax.Array) -> jax.Array:
+    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+
+
+def sqrt(x: jax.Array, eps: Any = 0.0) -> jax.Array:
+    """√(x + ε) with a finite derivative at 0, for gradients through an update: the least number is added."""
+    return jnp.sqrt(x + (eps + least(x.dtype)))
+
+
+def ratio(a: Any, b: jax.Array) -> jax.Array:
+    """a / b; 0 where b is 0, with finite derivatives there."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+# Norms
+
+
+@jax.custom_jvp
+def norm(x: jax.Array) -> jax.Array:
+    """The 2-norm of an array, in float32 or wider; its derivative at 0 is 0, not NaN.
+
+    √Σ|x|² as a reduction by `hypot`: entries at 1e30 do not overflow, those at 1e-30 do not vanish; it takes one pass,
+    no branch, and fuses with what computes x.
+    """
+    return _size(jnp.abs(as_float32(x)))
+
+
+@jax.custom_jvp
+def overall(norms: jax.Array) -> jax.Array:
+    """The norm of all, from a vector of the norms of the parts."""
+    return _size(norms)
+
+
+@norm.defjvp
+@overall.defjvp
+def _slope(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (along,) = map(as_float32, primals), map(as_float32, tangents)
+    size = norm(x)
+    return size, jnp.sum(jnp.real(jnp.conj(ratio(x, size)) * along)).astype(size.dtype)
+
+
+@jax.jit
+def _size(x: jax.Array) -> jax.Array:
+    """The norm of what is not negative."""
+    on_cpu = _on_cpu if x.dtype == jnp.float32 else _by_hypot
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=_by_hypot)
+
+
+def _by_hypot(x: jax.Array) -> jax.Array:
+    return _reduced(x, _hypot)
+
+
+def _reduced(x: jax.Array, f: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    return jax.lax.reduce(x, np.zeros((), x.dtype), f, tuple(range(x.ndim)))
+
+
+def _on_cpu(x: jax.Array) -> jax.Array:
+    """In float64, where squares of float32 neither overflow nor vanish. (It would go by `hypot` entry by entry.)"""
+    with jax.enable_x64(True):
+        wide = jax.lax.convert_element_type(x, jnp.float64)
+        total = _reduced(wide * wide, jax.lax.add)
+        return jax.lax.convert_element_type(jax.lax.sqrt(total), x.dtype)
+
+
+def _hypot(a: Any, b: Any) -> jax.Array:
+    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
+    return large * jnp.sqrt(1 + jnp.square(small / jnp.maximum(large, least(large.dtype))))
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """√mean|x|² of one array; 0 for an empty one."""
+    return norm(x) / max(np.size(x), 1) ** 0.5
+
+
+def joined(numbers: Sequence[jax.Array]) -> jax.Array:
+    """The numbers as a vector; a few at a time, as XLA takes time in the square of how many it is given at once."""
+    vectors = [jnp.stack(numbers[i : i + 32]) for i in range(0, len(numbers), 32)] or [jnp.zeros(0)]
+    while len(vectors) > 1:
+        vectors = [jnp.concatenate(vectors[i : i + 32]) for i in range(0, len(vectors), 32)]
+    return vectors[0]
+
+
+def global_norm(updates: Tree) -> jax.Array:
+    """√Σ|x|² over all leaves of a tree, in float32 or wider."""
+    return overall(joined([norm(x) for x in jax.tree.leaves(updates, is_leaf=is_none) if present(x)]))
+
+
+# Inner products
+
+
+@jax.jit
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Σ Re(x̄·y) of two arrays, |x| bounded where its square would overflow."""
+    return jnp.sum(jnp.real(jnp.conj(bounded(x)) * y))
+
+
+def global_dot(a: Tree, b: Tree) -> jax.Array:
+    """Σ Re(ā·b) over all leaves of two trees."""
+    pairs = zip(*(jax.tree.leaves(tree, is_leaf=is_none) for tree in (a, b)), strict=True)
+    products = [dot(as_float32(x), as_float32(y)) for x, y in pairs if present(x) and present(y)]
+    return sum(products, start=jnp.zeros(()))
+
+
+# Twice
+
+
+def aside(f: Callable[..., Any], *args: Any) -> Any:
+    """f(*args); on CPU, within a trace, as a computation of its own.
+
+    To take a norm of a direction and then use the direction, XLA writes it to memory; on GPU and TPU it computes twice
+    what is cheap. XLA:CPU does so only if nothing else reads any operand of it, not even a 0.9 that was spread over the
+    shape of a leaf: it must not see that both are the same. What is in a branch it does not compare with the rest.
+    """
+    if not any(isinstance(x, jax.core.Tracer) for x in args):
+        return f(*args)
+    once = jax.jit(f)  # traced for the branch, for its shape and for the other platforms together
+
+    def on_cpu(*args: Any) -> Any:
+        shape = jax.eval_shape(once, *args)
+        always = jax.lax.optimization_barrier(jnp.ones((), bool))
+        return jax.lax.cond(always, once, lambda *_: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape), *args)
+
+    return jax.lax.platform_dependent(*args, cpu=on_cpu, default=once)

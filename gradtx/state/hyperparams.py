@@ -1,0 +1,178 @@
+"""Hyperparameters and counts in a state: how they are read, and set."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.hyperparameters import HyperparamsState
+from gradtx.core.roles import Count, Hyperparameter, Inner, Role
+from gradtx.core.schedule import Schedule
+from gradtx.core.value import Value
+from gradtx.state.entries import Entry, entries
+from gradtx.state.paths import find, index_of, is_within, numbers, replace_found, shortest_names
+
+__all__ = ["InjectHyperparamsState", "get_hyperparam", "hyperparams", "set_hyperparams", "step_count"]
+
+Tree = Any
+
+
+class InjectHyperparamsState(NamedTuple):
+    """The state of `inject_hyperparams`: here a hyperparameter is not a record, but what the next step uses."""
+
+    count: Count  # int32, steps taken
+    hyperparams: Hyperparameter  # name -> value, 0-d or as it was given
+    scheduled: Inner  # the names among them that follow a schedule, name -> EmptyState: each step writes them
+    inner_state: Inner
+
+
+def _holds_hyperparams(x: Any) -> bool:
+    return isinstance(x, (HyperparamsState, InjectHyperparamsState))
+
+
+class _Entry(NamedTuple):
+    path: tuple[str, ...]
+    value: Any
+    settable: bool
+
+
+def _entries(state: Tree) -> list[_Entry]:
+    """Every hyperparameter in a state. What is injected hides the records that are made of it further in."""
+    entries = []
+    for path, node in find(state, _holds_hyperparams):
+        injected = isinstance(node, InjectHyperparamsState)
+        place = tuple(name for name in path if name != "inner_state")
+        for name, value in node.hyperparams.items():
+            (value,) = jax.tree.leaves(value)  # nnx.Optimizer wraps every array
+            settable = injected and name not in node.scheduled
+            entries.append(_Entry((*place, *name.split("/")), value, settable))
+            if not injected and any(is_within(other.path, entries[-1].path) for other in entries[:-1]):
+                entries.pop()
+    return entries
+
+
+def hyperparams(state: Tree) -> dict[str, Any]:
+    """The hyperparameters in use, read off any state: what is injected, the learning rate, and whatever is scheduled.
+
+    What is injected (`inject_hyperparams`) can be set. The others are a record: a step writes them, and takes its own
+    from the transformation. To change one of those, change the transformation (`tx.replace(learning_rate=…)`), which
+    costs no new compile where it goes through `jit`.
+
+    Args:
+      state: a state of any transformation, or any pytree that holds one (a flax TrainState, an nnx.Optimizer); or a
+        transformation itself, for all its numbers and schedules.
+
+    Returns:
+      name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
+      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
+    >>> state = tx.init(jnp.ones(3))
+    >>> for _ in range(6):
+    ...     _, state = tx.update(jnp.ones(3), state)
+    >>> {name: float(value) for name, value in gradtx.hyperparams(state).items()}
+    {'learning_rate': 0.05...}
+    """
+    paths, values = _found(state)
+    return dict(zip(shortest_names(paths), values, strict=True))
+
+
+def _found(state: Tree) -> tuple[list[tuple[str, ...]], list[Any]]:
+    """The paths and the values of all hyperparameters, of a state or of a transformation."""
+    if isinstance(state, Value):
+        found = list(numbers(state, lambda x: isinstance(x, Schedule)))
+    else:
+        found = [(entry.path, entry.value) for entry in _entries(state)]
+    return [path for path, _ in found], [value for _, value in found]
+
+
+def get_hyperparam(state: Tree, name: str) -> Any:
+    """The current value of one hyperparameter: `get_hyperparam(state, "learning_rate")`.
+
+    Args:
+      state: as for `hyperparams`.
+      name: its name, with as much of its path before it as tells it from others ("encoder/learning_rate").
+
+    Raises:
+      LookupError: no hyperparameter, or several, match the name; lists the candidates.
+    """
+    paths, values = _found(state)
+    return values[index_of(name, paths, "hyperparameter")]
+
+
+def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
+    """The state with other values for injected hyperparameters: `set_hyperparams(state, learning_rate=3e-4)`.
+
+    The next step uses them, without a new compile. Works in and out of `jit`, on a state or any pytree that holds one
+    (`train_state.replace(opt_state=…)` is not needed; of an nnx.Optimizer, set its `opt_state`).
+
+    Args:
+      state: has been made by a transformation with `inject_hyperparams` in it.
+      **hyperparams: values by name, shapes as they are; for a path use `**{"encoder/learning_rate": 0.1}`.
+
+    Raises:
+      LookupError: no injected hyperparameter, or several, match a name; lists the candidates.
+      ValueError: the value has another shape, or is NaN.
+    """
+    entries = _entries(state)
+    settable = [entry.path for entry in entries if entry.settable]
+    new: dict[tuple[str, ...], Any] = {}
+    for name, value in hyperparams.items():
+        try:
+            new[settable[index_of(name, settable, "injected hyperparameter")]] = value
+        except LookupError as error:
+            if any(is_within(tuple(name.split("/")), entry.path) for entry in entries if not entry.settable):
+                raise LookupError(
+                    f"{name!r} is a record of what the transformation says, or follows a schedule. To set it in the "
+                    f"state, make the state with inject_hyperparams(tx, {name!r}), tx with a number there; to change "
+                    f"the transformation, use tx.replace({name}=…)"
+                ) from error
+            raise
+
+    def edited(path: tuple[str, ...], node: Any) -> Any:
+        if not isinstance(node, InjectHyperparamsState):
+            return node
+        place = tuple(name for name in path if name != "inner_state")
+
+        def value(name: str, old: Any) -> Any:
+            key = (*place, *name.split("/"))
+            return jax.tree.map(lambda x: _as(name, x, new[key]), old) if key in new else old
+
+        return node._replace(hyperparams={name: value(name, old) for name, old in node.hyperparams.items()})
+
+    return replace_found(state, _holds_hyperparams, edited)
+
+
+def _as(name: str, old: Any, new: Any) -> jax.Array:
+    """A new value in the form of the old one."""
+    new = jnp.asarray(new, jnp.result_type(old, float))
+    if new.shape != jnp.shape(old):
+        raise ValueError(f"{name} has shape {jnp.shape(old)} in this state, got {new.shape}")
+    if not isinstance(new, jax.core.Tracer) and bool(jnp.isnan(new).any()):
+        raise ValueError(f"{name} must be a number, got nan")
+    return new
+
+
+def step_count(state: Tree) -> jax.Array:
+    """The number of steps that a state has taken, an int32: the largest of the counts that it keeps.
+
+    A step that a guard skipped does not count inside of it.
+
+    Args:
+      state: as for `hyperparams`; states of Optax, too.
+
+    Raises:
+      LookupError: nothing in the state counts (a transformation without a learning rate or a schedule).
+    """
+    counts = [jnp.asarray(entry.value) for entry in entries(state) if _counts_steps(entry)]
+    if not counts:
+        raise LookupError("nothing in this state counts steps: it has no learning rate and no schedule")
+    return functools.reduce(jnp.maximum, counts)
+
+
+def _counts_steps(entry: Entry) -> bool:
+    if entry.role is None:  # of Optax: a plateau's `count` is of the values in a window
+        return entry.path[-1:] == ("count",) and not hasattr(entry.owner, "plateau_count")
+    return entry.role in (Role.COUNT, Role.WEIGHT) and jnp.issubdtype(jnp.result_type(entry.value), jnp.integer)
