@@ -42,13 +42,13 @@ class ConditionallyTransformState(NamedTuple):
     """The transformation inside, and the count of all steps."""
 
     inner_state: Inner
-    step: Count  # int32
+    step: Number  # int32
 
 
 class ConditionallyMaskState(NamedTuple):
     """The transformation inside, and the count of all steps."""
 
-    step: Count  # int32
+    step: Number  # int32
     inner_state: Inner
 
 

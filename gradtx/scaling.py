@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
 from gradtx.core.combine import chain, scale
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import norm, rms
+from gradtx.core.numerics import norm, norms, rms
 from gradtx.core.roles import Number
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
@@ -237,7 +237,7 @@ def scale_by_trust_ratio(
     """
 
     def trust(u: jax.Array, p: jax.Array) -> jax.Array:
-        ours, theirs = jnp.maximum(norm(u), min_norm), jnp.maximum(norm(p), min_norm)
+        ours, theirs = (jnp.maximum(size, min_norm) for size in norms(u, p))
         usable = (ours > 0) & (theirs > 0)
         return jnp.where(usable, trust_coefficient * theirs / (jnp.where(usable, ours, 1) + eps), 1)
 

@@ -9,7 +9,7 @@ import pytest
 
 import gradtx
 from gradtx.core import numerics
-from gradtx.core.numerics import global_dot, increment, joined, norm, overall, ratio, rms
+from gradtx.core.numerics import global_dot, increment, joined, norm, norms, ratio, rms
 
 SCALES = [1.0, 1e30, 1e-30, 3e-23, 1e18, 0.0]
 
@@ -20,7 +20,7 @@ def exact(x: Any) -> float:
 
 def elsewhere(x: jax.Array) -> jax.Array:
     """The norm as a GPU or TPU computes it, on this machine."""
-    return numerics._by_hypot(jnp.abs(x))
+    return numerics._one_by_one(jnp.abs(x))[0]
 
 
 def leaves(scale: float, count: int = 40) -> dict[str, Any]:
@@ -107,9 +107,18 @@ def test_elsewhere_a_norm_is_one_plain_reduction(platform):
     assert text.count("stablehlo.reduce") == 1
 
 
-def test_norms_of_norms():
-    np.testing.assert_allclose(float(overall(jnp.array([3e25, 4e25, 0.0]))), 5e25, rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(overall)(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
+@pytest.mark.parametrize("size", [3, numerics.SMALL + 1])
+def test_norms_of_two_arrays_together(size):
+    a, b = jax.random.normal(jax.random.key(0), (2, size))
+    for f in (norms, jax.jit(norms), numerics._at_once, numerics._one_by_one):
+        found = f(jnp.abs(a), 1e30 * jnp.abs(b))
+        one_after_another = 1e-3 if f is numerics._at_once else 2e-6  # what a GPU adds up in a tree
+        np.testing.assert_allclose(found, [exact(a), 1e30 * exact(b)], rtol=one_after_another)
+    slopes = jax.jit(jax.grad(lambda a, b: jnp.sum(jnp.stack(norms(a, b)) * jnp.array([1, 2])), (0, 1)))(a, b)
+    for slope, expected in zip(slopes, (a / exact(a), 2 * b / exact(b)), strict=True):
+        np.testing.assert_allclose(slope, expected, rtol=1e-4)
+    text = jax.jit(norms).trace(a, b).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("stablehlo.reduce") == (1 if size > numerics.SMALL else 2)
 
 
 def test_inner_products_over_trees():

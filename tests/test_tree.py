@@ -394,8 +394,26 @@ def test_masked_parts_of_a_state_are_mapped():
     mapped = T.map_params(tx, lambda leaf: leaf.shape, tx.init(params))
     assert T.get(mapped, "trace") == {"w": (2,), "b": None}
     by_tree = gradtx.masked(gradtx.trace(0.9), {"w": True, "b": False})
+    mapped = T.map_params(by_tree, lambda leaf: leaf.shape, by_tree.init(params))
+    assert T.get(mapped, "trace") == {"w": (2,), "b": None}
+    theirs = gradtx.masked(optax.trace(0.9), {"w": True, "b": False})  # a state that declares no roles
     with pytest.raises(ValueError, match=r"cannot be laid out without the parameters; .* predicate"):
-        T.map_params(by_tree, lambda x: x, by_tree.init(params))
+        T.map_params(theirs, lambda x: x, theirs.init(params))
+
+
+def test_all_that_is_no_parameters_is_mapped_too():
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    tx = gradtx.adafactor(gradtx.linear_schedule(0.1, 0.0, 10), min_dim_size_to_factor=2)
+    mapped = T.map_params(
+        tx, lambda leaf, name: name, tx.init(params), {"w": "W", "b": "B"}, transform_non_params=lambda x: "number"
+    )
+    factored = mapped.scale_by_factored_rms
+    assert (factored.count, factored.row, factored.second_moment) == (
+        "number",
+        {"w": "W", "b": None},
+        {"w": None, "b": "B"},
+    )
+    assert T.get(mapped, "learning_rate") == "number"
 
 
 def test_a_statistic_is_found_inside_a_stage_of_its_name():

@@ -42,7 +42,7 @@ Again = Callable[[], Any] | None  # computes an update once more; None where it 
 
 
 class Leafwise(Body):
-    """What a transformation does to one leaf; atoms are, and compositions of what is.
+    """What a transformation does to one leaf, by default nothing; atoms are, and compositions of what is.
 
     `init` is of trees; all else of the state as one leaf sees it.
     """
@@ -62,11 +62,11 @@ class Leafwise(Body):
 
     def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
         """The new state, the update that leaves, and x. `again()` is u once more, for a norm of it."""
-        raise NotImplementedError
+        return s, u, None
 
     def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
         """The update that leaves, from the new state."""
-        raise NotImplementedError
+        return u
 
     def choices(self, tree: Tree) -> list[Any]:
         """For each leaf, what `resolve` has to know of it."""

@@ -24,11 +24,13 @@ __all__ = [
     "dot",
     "global_dot",
     "global_norm",
+    "hypot",
     "increment",
     "joined",
     "least",
     "mean_square",
     "norm",
+    "norms",
     "overall",
     "ratio",
     "rms",
@@ -126,56 +128,65 @@ def ratio(a: Any, b: jax.Array) -> jax.Array:
 # Norms
 
 
-@jax.custom_jvp
 def norm(x: jax.Array) -> jax.Array:
     """The 2-norm of an array, in float32 or wider; its derivative at 0 is 0, not NaN.
 
     √Σ|x|² as a reduction by `hypot`: entries at 1e30 do not overflow, those at 1e-30 do not vanish; it takes one pass,
     no branch, and fuses with what computes x.
     """
-    return _size(jnp.abs(as_float32(x)))
+    return norms(x)[0]
+
+
+def norms(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The norms of arrays of one shape, which are read together."""
+    return _sizes(*(jnp.abs(as_float32(x)) for x in arrays))
+
+
+def overall(sizes: jax.Array) -> jax.Array:
+    """The norm of all, from a vector of the norms of the parts."""
+    return _sizes(sizes)[0]
 
 
 @jax.custom_jvp
-def overall(norms: jax.Array) -> jax.Array:
-    """The norm of all, from a vector of the norms of the parts."""
-    return _size(norms)
-
-
-@norm.defjvp
-@overall.defjvp
-def _slope(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    (x,), (along,) = map(as_float32, primals), map(as_float32, tangents)
-    size = norm(x)
-    return size, jnp.sum(jnp.real(jnp.conj(ratio(x, size)) * along)).astype(size.dtype)
-
-
 @jax.jit
-def _size(x: jax.Array) -> jax.Array:
-    """The norm of what is not negative."""
-    on_cpu = _on_cpu if x.dtype == jnp.float32 else _by_hypot
-    return jax.lax.platform_dependent(x, cpu=on_cpu, default=_by_hypot)
+def _sizes(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    """The norms of what is not negative."""
+    forms: dict[str, Any] = {"default": _one_by_one}
+    if all(x.dtype == jnp.float32 for x in xs):
+        forms["cpu"] = _in_float64
+    if len(xs) > 1 and xs[0].size > SMALL:
+        forms["cuda"] = forms["rocm"] = _at_once
+    return jax.lax.platform_dependent(*xs, **forms)
 
 
-def _by_hypot(x: jax.Array) -> jax.Array:
-    return _reduced(x, _hypot)
+@_sizes.defjvp
+def _slopes(xs: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    sizes = _sizes(*xs)
+    return sizes, tuple(jnp.sum(ratio(x, size) * t) for x, size, t in zip(xs, sizes, tangents, strict=True))
 
 
-def _reduced(x: jax.Array, f: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
-    return jax.lax.reduce(x, np.zeros((), x.dtype), f, tuple(range(x.ndim)))
+def _one_by_one(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(_at_once(x)[0] for x in xs)
 
 
-def _on_cpu(x: jax.Array) -> jax.Array:
-    """In float64, where squares of float32 neither overflow nor vanish. (It would go by `hypot` entry by entry.)"""
+def _at_once(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    """As one reduction. (Beside the update of what they read, XLA:GPU lets only one of several read it in place.)"""
+    zeros, axes = tuple(np.zeros((), x.dtype) for x in xs), tuple(range(xs[0].ndim))
+    return jax.lax.reduce(xs, zeros, lambda a, b: tuple(map(hypot, a, b)), axes)
+
+
+def _in_float64(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    """Where squares of float32 neither overflow nor vanish. (XLA:CPU would compute `hypot` entry by entry.)"""
     with jax.enable_x64(True):
-        wide = jax.lax.convert_element_type(x, jnp.float64)
-        total = _reduced(wide * wide, jax.lax.add)
-        return jax.lax.convert_element_type(jax.lax.sqrt(total), x.dtype)
+        wide = [jax.lax.convert_element_type(x, jnp.float64) for x in xs]
+        totals = [jax.lax.reduce(x * x, np.zeros(()), jax.lax.add, tuple(range(x.ndim))) for x in wide]
+        return tuple(jax.lax.convert_element_type(jax.lax.sqrt(total), jnp.float32) for total in totals)
 
 
-def _hypot(a: Any, b: Any) -> jax.Array:
+def hypot(a: Any, b: Any) -> jax.Array:
+    """√(a² + b²) of numbers that are not negative, whose squares may overflow; with finite derivatives at 0."""
     large, small = jnp.maximum(a, b), jnp.minimum(a, b)
-    return large * jnp.sqrt(1 + jnp.square(small / jnp.maximum(large, least(large.dtype))))
+    return large * jnp.sqrt(1 + jnp.square(small / jnp.where(large < least(large.dtype), 1, large)))
 
 
 def rms(x: jax.Array) -> jax.Array:

@@ -24,7 +24,7 @@ import numpy as np
 
 from gradtx.core.build import build, initialize, run
 from gradtx.core.combine import set_to_zero
-from gradtx.core.leafwise import Again, Leafwise
+from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import LeafError, is_none, listed, map_with_path
 from gradtx.core.value import label_name
@@ -165,17 +165,7 @@ class _Masked(Leafwise):
 
     def resolve(self, choice: Any) -> Leafwise:
         chosen, inside = choice
-        return self.inner.resolve(inside) if chosen else _Passes()
-
-
-class _Passes(Leafwise):
-    """Nothing is done."""
-
-    def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
-        return s, u, None
-
-    def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
-        return u
+        return self.inner.resolve(inside) if chosen else Leafwise()
 
 
 def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:

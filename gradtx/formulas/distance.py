@@ -15,7 +15,7 @@ from gradtx.core.arguments import Dtype, NonNegative, Period, Real, canonical
 from gradtx.core.build import build, initialize, run
 from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import bounded, global_dot, global_norm, norm, overall, ratio
+from gradtx.core.numerics import bounded, global_dot, global_norm, hypot, norm, norms, overall, ratio
 from gradtx.core.roles import Factored, Inner, Number, Slot
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import as_float32, cast_like, map_leaves, zeros_like
@@ -62,7 +62,7 @@ def _by_distance(first: Any, rate: Callable[[DistanceState, jax.Array, jax.Array
     return leafwise(
         init=lambda p: DistanceState(as_float32(p), 0.0, 0.0),
         begin=lambda params: {"max_distance": first(params)},
-        together=(lambda s, g, p: (norm(s.initial_params - p), norm(g)), overall),
+        together=(lambda s, g, p: norms(s.initial_params - p, g), overall),
         numbers=lambda s, t: rate(s, jnp.maximum(s.max_distance, t[0]), t[1]),
         count=lambda s, n: s._replace(max_distance=n.distance, gradient_norm=n.seen),
         emit=lambda g, n: n.rate * g,
@@ -86,8 +86,8 @@ def scale_by_dog(init_step: tuple[str, Any], eps: NonNegative = 1e-8) -> Any:
         return first * {"distance": 1.0, "learning_rate": 0.0, "heuristic": 1 + global_norm(params)}[kind]
 
     def rate(s: DistanceState, reach: jax.Array, size: jax.Array) -> _Reach:
-        seen = jnp.hypot(s.gradient_norm, size)
-        scaled = ratio(reach, jnp.hypot(seen, jnp.sqrt(eps)))
+        seen = hypot(s.gradient_norm, size)
+        scaled = ratio(reach, hypot(seen, jnp.sqrt(eps)))
         return _Reach(
             reach, seen, jnp.where(s.gradient_norm == 0, first, scaled) if kind == "learning_rate" else scaled
         )
@@ -169,13 +169,14 @@ def scale_by_distance_over_gradients(
         return LeafDistanceState(start, reach, jnp.zeros_like(reach))
 
     def before(s: LeafDistanceState, g: jax.Array, p: jax.Array) -> Any:
-        return jnp.maximum(s.max_distance, norm(s.initial_params - p)), jnp.hypot(s.gradient_norm, norm(g))
+        distance, size = norms(s.initial_params - p, g)
+        return jnp.maximum(s.max_distance, distance), hypot(s.gradient_norm, size)
 
     return leafwise(
         init=init,
         before=before,
         advance=lambda s, x: s._replace(max_distance=x[0], gradient_norm=x[1]),
-        emit=lambda g, x: global_scale * ratio(x[0], jnp.hypot(x[1], jnp.sqrt(eps))) * g,
+        emit=lambda g, x: global_scale * ratio(x[0], hypot(x[1], jnp.sqrt(eps))) * g,
     )
 
 
@@ -190,7 +191,7 @@ def scale_by_dowg(init_estim_sq_dist: NonNegative | None = None, eps: NonNegativ
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
 
     def rate(s: DistanceState, reach: jax.Array, size: jax.Array) -> _Reach:
-        seen = jnp.hypot(s.gradient_norm, reach * size)
+        seen = hypot(s.gradient_norm, reach * size)
         return _Reach(reach, seen, ratio(reach * reach, seen + eps))
 
     return _by_distance(lambda params: jnp.sqrt(first), rate)
@@ -294,7 +295,7 @@ def mechanize(
 
     def bet(state: MechanicState, h: jax.Array) -> dict[str, jax.Array]:
         m = jnp.maximum(betas * state.largest, jnp.abs(h) + eps)
-        v = jnp.hypot(betas * state.root, jnp.abs(h))
+        v = hypot(betas * state.root, jnp.abs(h))
         r = betas * state.reward + state.scale * jnp.clip(h, -state.largest, state.largest)
         s = (s_init / num_betas * m + jnp.maximum(r, 0)) / (v + eps)
         return {"scale": s, "reward": r, "largest": m, "root": v}
