@@ -47,6 +47,10 @@ TREES: dict[str, Callable[[], Tree]] = {
         _shapes(**{f"kernel_{i:04}": (64, 64) for i in range(1000)})
         | _shapes(**{f"bias_{i:04}": (64,) for i in range(1000)})
     ),
+    "200 small leaves": lambda: (
+        _shapes(**{f"kernel_{i:03}": (64, 64) for i in range(100)})
+        | _shapes(**{f"bias_{i:03}": (64,) for i in range(100)})
+    ),
     "272 parameters": lambda: _shapes(kernel_1=(16, 8), bias_1=(8,), kernel_2=(8, 16), bias_2=(8,)),
 }
 

@@ -2,7 +2,7 @@
 
 A step is `update` and `apply_updates` in one compiled function, with parameters and state donated, as in training. The
 gradients are an argument: what a model costs is not measured. Times on a busy machine are noisy; steps therefore
-alternate (A B A B …) and a ratio is one of medians. What needs no clock is counted: bytes, equations.
+alternate (A B A B …) and a ratio is one of medians. What needs no clock is counted: kernels, bytes, equations.
 """
 
 import itertools
@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Compiled", "bandwidth", "compile_step", "random_like", "time_in_turn"]
+from benchmarks.compiled import count
+
+__all__ = ["Compiled", "bandwidth", "compile_step", "placed", "random_like", "time_in_turn"]
 
 Record = dict[str, Any]
 
@@ -30,25 +32,40 @@ def random_like(shapes: Any, seed: int = 0, scale: float = 1.0) -> Any:
 
 
 class Compiled:
-    """A compiled step of one library, with its parameters and state, and what can be said of it without a clock."""
+    """A compiled step of one library, with its parameters and state, and what can be said of it without a clock.
 
-    def __init__(self, library: Any, tx: Any, shapes: Any):
-        def step(gradients: Any, state: Any, params: Any) -> Any:
-            updates, state = tx.update(gradients, state, params)
+    Args:
+      library: gradtx or Optax.
+      tx: the optimizer.
+      shapes: of the parameters; with the sharding of a device that is not here, the step is compiled for that.
+      platform: of the device.
+      through: whether the optimizer's numbers are arguments, as `make_step` passes them, or constants.
+    """
+
+    def __init__(self, library: Any, tx: Any, shapes: Any, platform: str | None = None, through: bool = False):
+        numbers, structure = jax.tree.flatten(tx if through else None)
+        self.numbers = [jnp.asarray(x) for x in numbers]
+
+        def step(gradients: Any, state: Any, params: Any, numbers: Any) -> Any:
+            update = (structure.unflatten(numbers) if through else tx).update
+            updates, state = update(gradients, state, params)
             return state, library.apply_updates(params, updates)
 
-        state = jax.eval_shape(tx.init, shapes)
-        jitted = jax.jit(step, donate_argnums=(1, 2))
+        like: Any = (shapes, jax.eval_shape(tx.init, shapes), shapes, self.numbers)
+        if platform:
+            like = placed(like, jax.tree.leaves(shapes)[0].sharding)
+        jitted = jax.jit(step, donate_argnums=(1, 2), keep_unused=through)
         marks = [time.perf_counter()]
-        traced = jitted.trace(shapes, state, shapes)
+        traced = jitted.trace(*like)
         marks.append(time.perf_counter())
-        lowered = traced.lower()
+        lowered = traced.lower(lowering_platforms=(platform,) if platform else None)
         marks.append(time.perf_counter())
         self.step: Callable[..., Any] = lowered.compile()
         marks.append(time.perf_counter())
         trace, lower, compile_ = (b - a for a, b in itertools.pairwise(marks))
         memory = self.step.memory_analysis()  # type: ignore[attr-defined]
-        sizes = [_bytes(tree) for tree in (shapes, state)]
+        sizes = [_bytes(tree) for tree in like[:2]]
+        counts = count(self.step.as_text())  # type: ignore[attr-defined]
         self.init = tx.init
         self.record: Record = {
             "trace_s": trace,
@@ -59,6 +76,9 @@ class Compiled:
             "aliased_bytes": memory.alias_size_in_bytes,
             "state_bytes": sizes[1],
             "moved_bytes": 3 * sizes[0] + 2 * sizes[1],  # gradients read; parameters and state read and written
+            "kernels": counts.kernels,
+            "traffic_bytes": counts.bytes,
+            "collectives": counts.collectives,
         }
 
     def start(self, params: Any) -> None:
@@ -70,17 +90,22 @@ class Compiled:
         """Seconds per step."""
         begin = time.perf_counter()
         for _ in range(steps):
-            self.state, self.params = self.step(gradients, self.state, self.params)
+            self.state, self.params = self.step(gradients, self.state, self.params, self.numbers)
         jax.block_until_ready((self.state, self.params))
         return (time.perf_counter() - begin) / steps
 
 
-def compile_step(library: Any, tx: Any, shapes: Any) -> Compiled:
-    """Trace, lower and compile one step, each timed, with nothing of it in JAX's caches."""
+def compile_step(library: Any, tx: Any, shapes: Any, platform: str | None = None, through: bool = False) -> Compiled:
+    """Trace, lower and compile one step, each timed, with nothing of it in JAX's caches. See `Compiled`."""
     jax.clear_caches()
     small = {"warm": jax.ShapeDtypeStruct((2,), jnp.float32)}  # what every first trace pays: jnp's own functions
     Compiled(library, tx, small)
-    return Compiled(library, tx, shapes)
+    return Compiled(library, tx, shapes, platform, through)
+
+
+def placed(tree: Any, sharding: Any) -> Any:
+    """The shapes of a tree with a sharding."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def time_in_turn(steps: dict[str, Compiled], gradients: Any, rounds: int, seconds: float) -> dict[str, list[float]]:

@@ -273,20 +273,20 @@ def rectify(b2: Decay = 0.999, threshold: NonNegative = 5.0) -> Any:
     Source: Liu et al. 2020, https://arxiv.org/abs/1908.03265
     """
 
-    def numbers(s: RectifyState) -> Any:
+    def rectification(s: RectifyState) -> jax.Array:
         t, beta = increment(s.count).astype(float), jnp.asarray(b2, float)
-        final, decayed = 2 / (1 - beta) - 1, t * jnp.log(beta)
-        length = final + 2 * t * jnp.exp(decayed) / jnp.expm1(decayed)
+        longest = 2 / (1 - beta) - 1
+        length = longest - 2 * t / jnp.expm1(-t * jnp.log(beta))
         tractable = (length >= threshold) & (length > 4)
-        ratio = jnp.where(tractable, (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length), 0)
-        # One multiplication and one addition for each element, whichever the phase.
-        return jnp.sqrt(jnp.where(tractable, ratio, 1)) * tractable, 1 - tractable
+        of_longest = (longest - 4) * (longest - 2) / longest
+        r = jnp.sqrt(jnp.where(tractable, (length - 4) * (length - 2) / (length * of_longest), 1))
+        return jnp.where(tractable, r, 0)  # never 0 where it is tractable
 
     return leafwise(
         init=lambda p: RectifyState(0),
-        numbers=numbers,
+        numbers=rectification,
         count=lambda s: RectifyState(increment(s.count)),
-        emit=lambda u, n: n[0] * u + n[1],
+        emit=lambda u, n: jnp.where(n > 0, n * u, 1),
     )
 
 
