@@ -131,8 +131,8 @@ def ratio(a: Any, b: jax.Array) -> jax.Array:
 def norm(x: jax.Array) -> jax.Array:
     """The 2-norm of an array, in float32 or wider; its derivative at 0 is 0, not NaN.
 
-    √Σ|x|² as a reduction by `hypot`: entries at 1e30 do not overflow, those at 1e-30 do not vanish; it takes one pass,
-    no branch, and fuses with what computes x.
+    Entries at 1e30 do not overflow and those at 1e-30 do not vanish; it takes one pass, no branch, and fuses with what
+    computes x.
     """
     return norms(x)[0]
 
@@ -151,12 +151,8 @@ def overall(sizes: jax.Array) -> jax.Array:
 @jax.jit
 def _sizes(*xs: jax.Array) -> tuple[jax.Array, ...]:
     """The norms of what is not negative."""
-    forms: dict[str, Any] = {"default": _one_by_one}
-    if all(x.dtype == jnp.float32 for x in xs):
-        forms["cpu"] = _in_float64
-    if len(xs) > 1 and xs[0].size > SMALL:
-        forms["cuda"] = forms["rocm"] = _at_once
-    return jax.lax.platform_dependent(*xs, **forms)
+    on_gpu = _at_once if len(xs) > 1 and xs[0].size > SMALL else _one_by_one
+    return jax.lax.platform_dependent(*xs, cpu=_one_by_one, cuda=on_gpu, rocm=on_gpu, default=_by_hypot)
 
 
 @_sizes.defjvp
@@ -170,17 +166,20 @@ def _one_by_one(*xs: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _at_once(*xs: jax.Array) -> tuple[jax.Array, ...]:
-    """As one reduction. (Beside the update of what they read, XLA:GPU lets only one of several read it in place.)"""
-    zeros, axes = tuple(np.zeros((), x.dtype) for x in xs), tuple(range(xs[0].ndim))
-    return jax.lax.reduce(xs, zeros, lambda a, b: tuple(map(hypot, a, b)), axes)
+    """In float64, where squares of float32 neither overflow nor vanish, as one reduction.
 
-
-def _in_float64(*xs: jax.Array) -> tuple[jax.Array, ...]:
-    """Where squares of float32 neither overflow nor vanish. (XLA:CPU would compute `hypot` entry by entry.)"""
+    Beside the update of what they read, XLA:GPU lets only one of several reductions read it in place.
+    """
     with jax.enable_x64(True):
         wide = [jax.lax.convert_element_type(x, jnp.float64) for x in xs]
-        totals = [jax.lax.reduce(x * x, np.zeros(()), jax.lax.add, tuple(range(x.ndim))) for x in wide]
-        return tuple(jax.lax.convert_element_type(jax.lax.sqrt(total), jnp.float32) for total in totals)
+        zeros, axes = [np.zeros(())] * len(xs), tuple(range(xs[0].ndim))
+        totals = jax.lax.reduce([x * x for x in wide], zeros, lambda a, b: list(map(jax.lax.add, a, b)), axes)
+        return tuple(jax.lax.convert_element_type(jax.lax.sqrt(t), x.dtype) for t, x in zip(totals, xs, strict=True))
+
+
+def _by_hypot(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    """As a reduction by `hypot`, where there is no float64. (GPUs could not add such norms of several devices.)"""
+    return tuple(jax.lax.reduce(x, np.zeros((), x.dtype), hypot, tuple(range(x.ndim))) for x in xs)
 
 
 def hypot(a: Any, b: Any) -> jax.Array:
