@@ -26,7 +26,7 @@ def test_injected_gives_what_constants_give(case):
     tx = injected(case.tx)
     ours, state = run_steps(tx, PARAMS, GRADIENTS)
     theirs, _ = run_steps(case.tx, PARAMS, GRADIENTS)
-    assert_close(ours, theirs, rtol=2e-7, atol=1e-9)
+    assert_close(ours, theirs, rtol=1e-6, atol=1e-9)  # XLA folds what is made of constants, in another order
     assert_same_form(state, tx.init(PARAMS))
     assert gradtx.get_hyperparam(state, "learning_rate").dtype == jnp.float32
 
