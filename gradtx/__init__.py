@@ -50,8 +50,6 @@ from gradtx.core.combine import (
     product,
     scale,
     set_to_zero,
-    stateless,
-    stateless_with_tree_map,
 )
 from gradtx.core.hyperparameters import HyperparamsState
 from gradtx.core.leafwise import leafwise
@@ -192,6 +190,8 @@ from gradtx.processing import (
     flatten,
     keep_params_nonnegative,
     normalize_by_update_norm,
+    stateless,
+    stateless_with_tree_map,
     zero_nans,
 )
 from gradtx.projections import project_params

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Fraction, Period, Steps
 from gradtx.core.build import initialize, run
-from gradtx.core.numerics import average, increment
+from gradtx.core.numerics import increment, seen
 from gradtx.core.roles import Count, Inner, Number, Slot, Weight
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation, transformation_of
 from gradtx.core.tree import as_float32, cast_like, check_match, is_none, map_leaves, path_string
@@ -147,7 +147,7 @@ def ema_params(decay: Decay = 0.999, debias: bool = True) -> Any:
         return AverageState(float_copies(params), weight, jnp.zeros((), jnp.int32))
 
     def update(updates: Tree, state: AverageState, params: Tree) -> tuple[Tree, AverageState]:
-        weight = average(decay, state.weight, 1.0)
+        weight = seen(decay, state.weight)
         followed = _follow(state.average, (1 - decay) / weight, apply_updates(params, updates))
         return updates, AverageState(followed, weight, increment(state.count))
 

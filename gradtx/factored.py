@@ -59,44 +59,44 @@ def scale_by_factored_rms(
     Source: Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235
     """
 
-    def axes(p: Any) -> tuple[int, int] | None:
+    def axes(p: Any) -> Any:
         return _factored_axes(np.shape(p), min_dim_size_to_factor) if factored else None
 
     def init(p: jax.Array) -> FactoredState:
         v = zeros_like(real_like(p))
-        if not (rows_and_columns := axes(p)):
+        if not axes(p):
             return FactoredState(0, None, None, v)
-        rows, columns = rows_and_columns
+        rows, columns = axes(p)
         return FactoredState(0, _largest(v, columns), _largest(v, rows), None)  # zeros, sharded as p is
 
     def decay(s: FactoredState) -> Any:
         t = jnp.maximum(s.count - step_offset + 1, 1).astype(float)
         return 1 - t**-decay_rate if decay_rate_fn is None else decay_rate_fn(t - 1, decay_rate)
 
-    def means(g: jax.Array) -> Any:
-        if not (rows_and_columns := axes(g)):
-            return None
-        rows, columns = rows_and_columns
+    def squares(g: jax.Array) -> Any:
+        if not axes(g):
+            return abs_squared(g) + epsilon
+        rows, columns = axes(g)
         return mean_square(g, columns) + epsilon, aside(lambda g: mean_square(g, rows), g) + epsilon
 
     def advance(s: FactoredState, g: jax.Array, n: Any, x: Any) -> FactoredState:
-        if x is None:
-            return s._replace(second_moment=average(n, s.second_moment, abs_squared(g) + epsilon))
+        if not axes(g):
+            return s._replace(second_moment=average(n, s.second_moment, x))
         return s._replace(row=average(n, s.row, x[0]), column=average(n, s.column, x[1]))
 
     def emit(s: FactoredState, g: jax.Array) -> jax.Array:
-        if not (rows_and_columns := axes(g)):
+        if not axes(g):
             return bounded_or_nan(g) / sqrt(s.second_moment)
-        rows, columns = rows_and_columns
-        total = jnp.mean(s.row, rows - (rows > columns), keepdims=True) + least(s.row.dtype)
-        by_row, by_column = jnp.expand_dims(sqrt(s.row / total), columns), jnp.expand_dims(sqrt(s.column), rows)
-        return bounded_or_nan(g) / by_row / by_column
+        rows, columns = axes(g)
+        r, c = jnp.expand_dims(s.row, columns), jnp.expand_dims(s.column, rows)
+        total = jnp.mean(r, rows, keepdims=True) + least(r.dtype)
+        return bounded_or_nan(g) / sqrt(r / total) / sqrt(c)
 
     return leafwise(
         init=init,
         numbers=decay,
         count=lambda s: s._replace(count=increment(s.count)),
-        before=means,
+        before=squares,
         advance=advance,
         emit=emit,
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.build import initialize, run
-from gradtx.core.numerics import average, bounded, global_dot, ratio
+from gradtx.core.numerics import average, bounded, global_dot, ratio, seen
 from gradtx.core.roles import Inner, Number, Slot, Weight
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import map_leaves, zeros_like
@@ -77,7 +77,7 @@ def momentum_model(
     def update(
         updates: Tree, state: MomentumModelState, params: Tree, *, value: jax.Array, **extra_args: Any
     ) -> tuple[Tree, MomentumModelState]:
-        weight, loss = average(b1, state.weight, 1.0), average(b1, state.loss, value)
+        weight, loss = seen(b1, state.weight), average(b1, state.loss, value)
         inner = average(b1, state.inner, global_dot(updates, params))
         momentum = map_leaves(lambda m, g: average(b1, m, bounded(g)), state.momentum, updates)
         steps, rates = momentum, state.rate

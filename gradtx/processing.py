@@ -5,9 +5,11 @@ centralize, normalize_by_update_norm    mean and norm
 add_noise                               to leave sharp valleys
 cautious                                only where the step and the gradient agree
 flatten                                 many small leaves as one vector
+stateless, stateless_with_tree_map      a function of one's own
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from gradtx.core.arguments import NonNegative, Real, numeric
 from gradtx.core.build import initialize, run
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import increment, norm, overall, ratio
-from gradtx.core.roles import Count, Factored, RandomKey
+from gradtx.core.roles import Count, EmptyState, Factored, RandomKey
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import as_float32, is_none, map_leaves, present
 
@@ -30,6 +32,8 @@ __all__ = [
     "flatten",
     "keep_params_nonnegative",
     "normalize_by_update_norm",
+    "stateless",
+    "stateless_with_tree_map",
     "zero_nans",
 ]
 
@@ -317,3 +321,26 @@ def _as_tree(vector: jax.Array, like: Tree) -> Tree:
         return part if jnp.iscomplexobj(x) or not jnp.iscomplexobj(part) else part.real
 
     return structure.unflatten(list(map(leaf, leaves, ends[:-1].tolist(), ends[1:].tolist())))
+
+
+# A function of one's own
+
+
+@transformation
+def stateless(f: Callable[[Tree, Tree], Tree]) -> Any:
+    """A transformation without state from a function `f(updates, params) -> updates` of whole trees."""
+    return None, lambda updates, state, params=None: (f(updates, params), state)
+
+
+@transformation
+def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Any:
+    """A transformation without state from a function `f(update, param) -> update` of leaves.
+
+    `param` is None when `update` is called without parameters. Leaves arrive in float32 or wider.
+    """
+
+    def update(updates: Tree, state: EmptyState, params: Tree = None) -> tuple[Tree, EmptyState]:
+        rest = () if params is None else (params,)
+        return map_leaves(lambda u, p=None: f(u, p), updates, *rest), state
+
+    return None, update

@@ -13,7 +13,7 @@ from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, identity, product, scale
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import abs_squared, average, bounded, least, sqrt
+from gradtx.core.numerics import abs_squared, average, bounded, least, seen, sqrt
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import full_like, zeros_like
@@ -148,7 +148,7 @@ def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0
     """
 
     def numbers(s: BiasCorrectionState) -> Any:
-        weight = average(decay, s.weight, 1.0)
+        weight = seen(decay, s.weight)
         return weight, weight**power
 
     return leafwise(

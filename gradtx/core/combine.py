@@ -23,7 +23,7 @@ from gradtx.core.build import Body, build, initialize, naming, outgoing, run, ru
 from gradtx.core.leafwise import Again, Leafwise, leafwise
 from gradtx.core.names import checked_name, part_names
 from gradtx.core.numerics import SMALL
-from gradtx.core.roles import EmptyState, Inner
+from gradtx.core.roles import Inner
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation
 from gradtx.core.tree import map_leaves
 
@@ -35,8 +35,6 @@ __all__ = [
     "product",
     "scale",
     "set_to_zero",
-    "stateless",
-    "stateless_with_tree_map",
 ]
 
 Tree = Any
@@ -229,6 +227,12 @@ def named_chain(*pairs: tuple[str, Any]) -> GradientTransformation:
     return chain(**dict(pairs))
 
 
+@transformation
+def identity() -> Any:
+    """Pass the updates on unchanged: the unit of `chain`."""
+    return leafwise()
+
+
 # Side by side
 
 
@@ -311,35 +315,6 @@ def add(*transformations: Transformation, **named: Transformation) -> Any:
     [2.0, -6.0]
     """
     return _side_by_side("add", transformations, named, _Sum)
-
-
-# The small ones
-
-
-@transformation
-def stateless(f: Callable[[Tree, Tree], Tree]) -> Any:
-    """A transformation without state from a function `f(updates, params) -> updates` of whole trees."""
-    return None, lambda updates, state, params=None: (f(updates, params), state)
-
-
-@transformation
-def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Any:
-    """A transformation without state from a function `f(update, param) -> update` of leaves.
-
-    `param` is None when `update` is called without parameters. Leaves arrive in float32 or wider.
-    """
-
-    def update(updates: Tree, state: EmptyState, params: Tree = None) -> tuple[Tree, EmptyState]:
-        rest = () if params is None else (params,)
-        return map_leaves(lambda u, p=None: f(u, p), updates, *rest), state
-
-    return None, update
-
-
-@transformation
-def identity() -> Any:
-    """Pass the updates on unchanged: the unit of `chain`."""
-    return leafwise()
 
 
 @transformation

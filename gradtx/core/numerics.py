@@ -1,7 +1,7 @@
 """Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
 
 Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
-form on CPU is chosen here, when a program is lowered, and nowhere else: `norm` and `aside`.
+form on CPU is chosen here, when a program is lowered, and nowhere else: `norm`, `aside` and `after`.
 """
 
 import functools
@@ -17,6 +17,7 @@ from gradtx.core.tree import as_float32, is_none, present
 __all__ = [
     "SMALL",
     "abs_squared",
+    "after",
     "aside",
     "average",
     "bounded",
@@ -34,6 +35,7 @@ __all__ = [
     "overall",
     "ratio",
     "rms",
+    "seen",
     "sqrt",
     "unseen",
 ]
@@ -47,8 +49,13 @@ SMALL = 2**14  # elements; what is computed from a smaller leaf is in the cache 
 
 
 def average(decay: Any, before: Any, new: Any) -> Any:
-    """β·a + (1−β)·x, one step of an exponential moving average; of ones it is the weight that the average has seen."""
+    """β·a + (1−β)·x, one step of an exponential moving average."""
     return decay * before + (1 - decay) * new
+
+
+def seen(decay: Any, weight: Any) -> Any:
+    """The weight of an average after one more step, 1 − βᵗ: it is an average of ones."""
+    return average(decay, weight, 1.0)
 
 
 def unseen(decay: Any) -> jax.Array:
@@ -131,8 +138,7 @@ def ratio(a: Any, b: jax.Array) -> jax.Array:
 def norm(x: jax.Array) -> jax.Array:
     """The 2-norm of an array, in float32 or wider; its derivative at 0 is 0, not NaN.
 
-    Entries at 1e30 do not overflow and those at 1e-30 do not vanish; it takes one pass, no branch, and fuses with what
-    computes x.
+    Entries at 1e30 do not overflow and those at 1e-30 do not vanish. It takes one pass, and fuses with what computes x.
     """
     return norms(x)[0]
 
@@ -151,6 +157,8 @@ def overall(sizes: jax.Array) -> jax.Array:
 @jax.jit
 def _sizes(*xs: jax.Array) -> tuple[jax.Array, ...]:
     """The norms of what is not negative."""
+    if any(x.dtype == jnp.float64 for x in xs):
+        return _over_the_largest(*xs)
     on_gpu = _at_once if len(xs) > 1 and xs[0].size > SMALL else _one_by_one
     return jax.lax.platform_dependent(*xs, cpu=_one_by_one, cuda=on_gpu, rocm=on_gpu, default=_by_hypot)
 
@@ -180,6 +188,12 @@ def _at_once(*xs: jax.Array) -> tuple[jax.Array, ...]:
 def _by_hypot(*xs: jax.Array) -> tuple[jax.Array, ...]:
     """As a reduction by `hypot`, where there is no float64. (GPUs could not add such norms of several devices.)"""
     return tuple(jax.lax.reduce(x, np.zeros((), x.dtype), hypot, tuple(range(x.ndim))) for x in xs)
+
+
+def _over_the_largest(*xs: jax.Array) -> tuple[jax.Array, ...]:
+    """Of float64, which nothing is wider than, in two passes."""
+    largest = [jnp.max(x, initial=0) for x in xs]
+    return tuple(m * jnp.sqrt(jnp.sum(jnp.square(ratio(x, m)))) for x, m in zip(xs, largest, strict=True))
 
 
 def hypot(a: Any, b: Any) -> jax.Array:
@@ -222,7 +236,20 @@ def global_dot(a: Tree, b: Tree) -> jax.Array:
     return sum(products, start=jnp.zeros(()))
 
 
-# Twice
+# In which order, and how often
+
+
+def after(x: jax.Array, *others: jax.Array) -> jax.Array:
+    """x, stored once the others are computed; where they all are NaN, it may be NaN.
+
+    XLA:CPU would store it first, in place of what the others read, and copy that before.
+    """
+
+    def on_cpu(x: jax.Array, *others: jax.Array) -> jax.Array:
+        lost = functools.reduce(jnp.logical_and, (jnp.isnan(y.real) for y in others))
+        return jnp.where(lost, jnp.nan, x)
+
+    return jax.lax.platform_dependent(x, *others, cpu=on_cpu, default=lambda x, *_: x)
 
 
 def aside(f: Callable[..., Any], *args: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import abs_squared, average, bounded, sqrt, unseen
+from gradtx.core.numerics import abs_squared, average, bounded, seen, sqrt, unseen
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import real_like, zeros_like
@@ -45,20 +45,18 @@ def scale_by_belief(
         return BeliefState(zeros_like(p), zeros_like(real_like(p)), unseen(b1), unseen(b2))
 
     def count(s: BeliefState) -> BeliefState:
-        return s._replace(
-            momentum_weight=average(b1, s.momentum_weight, 1.0), variance_weight=average(b2, s.variance_weight, 1.0)
-        )
+        return s._replace(momentum_weight=seen(b1, s.momentum_weight), variance_weight=seen(b2, s.variance_weight))
 
     def advance(s: BeliefState, g: jax.Array) -> BeliefState:
         m = average(b1, s.momentum, bounded(g))
-        # ε_root is added before the last sum: ending a state in "+ constant" makes XLA compute it twice, from a copy.
-        v = b2 * s.variance + ((1 - b2) * abs_squared(g - m) + eps_root)
+        v = b2 * s.variance + ((1 - b2) * abs_squared(g - m) + eps_root)  # as v + ε_root XLA would compute v twice
         return s._replace(momentum=m, variance=v)
 
     def emit(s: BeliefState, g: jax.Array) -> jax.Array:
-        m_hat, v_hat = s.momentum / s.momentum_weight, s.variance / s.variance_weight
+        m, weight = s.momentum, s.momentum_weight
+        m_hat, v_hat = m / weight, s.variance / s.variance_weight
         if nesterov:
-            m_hat = b1 * s.momentum / average(b1, s.momentum_weight, 1.0) + (1 - b1) * bounded(g) / s.momentum_weight
+            m_hat = b1 * m / seen(b1, weight) + (1 - b1) * bounded(g) / weight
         return m_hat / (sqrt(v_hat) + eps)
 
     return leafwise(init=init, count=count, advance=advance, emit=emit)

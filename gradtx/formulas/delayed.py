@@ -12,7 +12,7 @@ from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, product, scale
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import average
+from gradtx.core.numerics import seen
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
@@ -89,7 +89,7 @@ def delayed_ema(decay: Decay, unseen: Real = jnp.inf, eps: NonNegative = 0.0) ->
     return leafwise(
         init=lambda p: DelayedEmaState(zeros_like(p), jnp.zeros(jnp.shape(decay))),
         numbers=lambda s: s.weight,
-        count=lambda s: s._replace(weight=average(decay, s.weight, 1.0)),
+        count=lambda s: s._replace(weight=seen(decay, s.weight)),
         before=before,
         advance=lambda s, u: s._replace(ema=decay * s.ema + ((1 - decay) * u + eps)),
         emit=lambda x: x,

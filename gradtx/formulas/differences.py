@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, scale
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import abs_squared, average, bounded, sqrt, unseen
+from gradtx.core.numerics import abs_squared, after, average, bounded, seen, sqrt, unseen
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import real_like, zeros_like
@@ -217,25 +217,23 @@ def scale_by_adan(
 
     def count(s: AdanState) -> AdanState:
         return s._replace(
-            momentum_weight=average(b1, s.momentum_weight, 1.0),
-            change_weight=average(b2, s.change_weight, 1.0),
-            second_moment_weight=average(b3, s.second_moment_weight, 1.0),
+            momentum_weight=seen(b1, s.momentum_weight),
+            change_weight=seen(b2, s.change_weight),
+            second_moment_weight=seen(b3, s.second_moment_weight),
         )
 
-    def advance(s: AdanState, g: jax.Array, n: jax.Array) -> AdanState:
-        d = jnp.where(n, g - s.last, 0)
-        m, v = average(b1, s.momentum, bounded(g)), average(b2, s.change, bounded(d))
+    def advance(s: AdanState, g: jax.Array, n: Any) -> AdanState:
+        d = jnp.where(n, g - s.last, 0)  # the first gradient has no change
+        m = average(b1, s.momentum, bounded(g))
+        v = average(b2, s.change, bounded(d))
         n = average(b3, s.second_moment, abs_squared(g + (1 - b2) * d))
-        # It is g, as n is never negative. XLA:CPU, which would copy the last gradients first, sees that they may be
-        # overwritten once v and n are there.
-        return s._replace(momentum=m, change=v, second_moment=n, last=jnp.where((n < 0) & (v.real < 0), 0, g))
+        return s._replace(momentum=m, change=v, second_moment=n, last=after(g, v, n))
 
     def emit(s: AdanState) -> jax.Array:
         m_hat, v_hat = s.momentum / s.momentum_weight, s.change / s.change_weight
         n_hat = s.second_moment / s.second_moment_weight
         return (m_hat + (1 - b2) * v_hat) / (sqrt(n_hat, eps_root) + eps)
 
-    # The first gradient has no change.
     return leafwise(init=init, numbers=lambda s: s.momentum_weight > 0, count=count, advance=advance, emit=emit)
 
 

@@ -263,7 +263,7 @@ def mechanize(
     with the way come.
 
     h = ⟨g + λ·s·‖g‖/‖θ‖·θ, (θ₀ − θ)/s⟩, and for each β of 0.9, 0.99, …: m ← max(β·m, |h|), v ← β²·v + h²,
-    r ← max(0, β·r + s·clip(h, ±m)), s ← (s₀/n·m + r)/√v.
+    r ← β·r + s·clip(h, ±m₋₁), s ← (s₀/n·m + max(0, r))/√v.
 
     Args:
       base_optimizer: with a learning rate relative to 1, or a schedule; no normalised steps (`lars`, `lamb`).
@@ -293,25 +293,24 @@ def mechanize(
         none = jnp.zeros((num_betas,), float)
         return MechanicState(initialize(base, params), map_leaves(lambda p: p, params), none + s_init, none, none, none)
 
-    def bet(state: MechanicState, h: jax.Array) -> dict[str, jax.Array]:
+    def bet(state: MechanicState, h: jax.Array) -> MechanicState:
+        r = betas * state.reward + state.scale * jnp.clip(h, -state.largest, state.largest)
         m = jnp.maximum(betas * state.largest, jnp.abs(h) + eps)
         v = hypot(betas * state.root, jnp.abs(h))
-        r = betas * state.reward + state.scale * jnp.clip(h, -state.largest, state.largest)
         s = (s_init / num_betas * m + jnp.maximum(r, 0)) / (v + eps)
-        return {"scale": s, "reward": r, "largest": m, "root": v}
+        return state._replace(scale=s, reward=r, largest=m, root=v)
 
     def update(g: Tree, state: MechanicState, params: Tree, **extra_args: Any) -> tuple[Tree, MechanicState]:
         u, base_state = run(base, g, state.base_optimizer_state, params, extra_args)
-        s = jnp.sum(state.scale)
-        way = map_leaves(lambda a, p: (a - p) / (s + eps), state.initial_params, params)
+        start, s = state.initial_params, jnp.sum(state.scale)
+        way = map_leaves(lambda a, p: (a - p) / (s + eps), start, params)
         decay = weight_decay * s * global_norm(g) / (global_norm(params) + eps)
-        bets = bet(state, global_dot(g, way) + decay * global_dot(params, way))
+        new_state = bet(state, global_dot(g, way) + decay * global_dot(params, way))
 
-        new = jnp.sum(bets["scale"])
-        # θ₀ − new·(way − u) − θ, without a difference of parameters that are almost equal.
+        # θ₀ − s'·(way − u) − θ, without a difference of parameters that are almost equal.
+        new = jnp.sum(new_state.scale)
         rest = 1 - new / (s + eps)
-        updates = map_leaves(lambda a, p, u: rest * (a - p) + new * bounded(u), state.initial_params, params, u)
-        new_state = state._replace(base_optimizer_state=base_state, **bets)
-        return updates, cast_like(new_state, state)
+        updates = map_leaves(lambda a, p, u: rest * (a - p) + new * bounded(u), start, params, u)
+        return updates, cast_like(new_state._replace(base_optimizer_state=base_state), state)
 
     return init, update

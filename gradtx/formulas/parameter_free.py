@@ -6,6 +6,7 @@ dadapt_adamw    d from how they agree with each other
 cocob           each element bets on its next gradient
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Decay, NonNegative, Positive, canonical, kind_of
 from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import abs_squared, average, bounded, dot, least, ratio, sqrt
+from gradtx.core.numerics import abs_squared, average, bounded, dot, least, ratio, seen, sqrt
 from gradtx.core.roles import Number, Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import as_float32, full_like, real_like, zeros_like
@@ -40,6 +41,30 @@ Betas = Annotated[Any, _Pair()]
 
 
 # An estimated distance
+
+
+class _Estimate(NamedTuple):
+    """The estimate d and the step w that comes of it, the sum r, and the next d."""
+
+    d: Any
+    w: Any
+    r: Any
+    next: Any
+
+
+def _scaled_by_distance(learning_rate: Any, b1: Any, b2: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The step w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ), and how the numbers of the state advance."""
+
+    def step(s: Any) -> jax.Array:
+        return s.distance * learning_rate * jnp.sqrt(seen(b2, s.second_moment_weight)) / seen(b1, s.momentum_weight)
+
+    def count(s: Any, n: _Estimate) -> Any:
+        s = s._replace(distance=n.next, agreement=n.r)
+        return s._replace(
+            momentum_weight=seen(b1, s.momentum_weight), second_moment_weight=seen(b2, s.second_moment_weight)
+        )
+
+    return step, count
 
 
 class ProdigyState(NamedTuple):
@@ -73,9 +98,9 @@ def prodigy(
 ) -> Any:
     """Adam whose learning rate is an estimate d of the distance to the solution:
 
-        m ← β₁·m + (1−β₁)·d·g,  v ← β₂·v + (1−β₂)·(d·g)²,  w = η·√(1−β₂ᵗ)/(1−β₁ᵗ)
-        r ← β₃·r + w·d²/d₀·⟨g, θ₀ − θ⟩,  s ← β₃·s + w·d²/d₀·g,  d' = max(d, c·r/‖s‖₁)
-        θ ← θ − w·d·(m/(√v + d'·ε) + λ·θ)
+        m ← β₁·m + (1−β₁)·d·g,  v ← β₂·v + (1−β₂)·(d·g)²,  w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ)
+        r ← β₃·r + d/d₀·w·⟨g, θ₀ − θ⟩,  s ← β₃·s + d/d₀·w·g,  d' = max(d, c·r/‖s‖₁)
+        θ ← θ − w·(m/(√v + d'·ε) + λ·θ)
 
     Args:
       learning_rate: η; a schedule relative to 1.
@@ -85,7 +110,7 @@ def prodigy(
       estim_lr0: d₀, small.
       estim_lr_coef: c.
       weight_decay: λ, decoupled.
-      safeguard_warmup: leave w out of s, for a long warm-up of η.
+      safeguard_warmup: d in the place of w in s, for a long warm-up of η.
 
     State: four slots per parameter; d is in `metrics(state)`. Needs the parameters, in `init` too.
 
@@ -103,42 +128,31 @@ def prodigy(
     """
     b1, b2 = map(canonical, betas)
     b3 = jnp.sqrt(b2) if beta3 is None else beta3
+    step, count = _scaled_by_distance(learning_rate, b1, b2)
 
     def init(p: jax.Array) -> ProdigyState:
         m, v, s = zeros_like(p), zeros_like(real_like(p)), zeros_like(p)
         return ProdigyState(m, v, s, as_float32(p), estim_lr0, 0.0, 0.0, 0.0)
 
-    def step_size(s: ProdigyState) -> Any:
-        weights = average(b1, s.momentum_weight, 1.0), average(b2, s.second_moment_weight, 1.0)
-        return s.distance * learning_rate * jnp.sqrt(weights[1]) / weights[0], *weights
-
     def next_sum(s: ProdigyState, g: jax.Array, d: jax.Array, w: jax.Array) -> jax.Array:
         return b3 * s.gradient_sum + d / estim_lr0 * (d if safeguard_warmup else w) * bounded(g)
 
     def sums(s: ProdigyState, g: jax.Array, p: jax.Array) -> Any:
-        w, *_ = step_size(s)
-        return dot(g, s.initial_params - p), jnp.sum(jnp.abs(next_sum(s, g, s.distance, w)))
+        return dot(g, s.initial_params - p), jnp.sum(jnp.abs(next_sum(s, g, s.distance, step(s))))
 
-    def numbers(s: ProdigyState, t: Any) -> dict[str, jax.Array]:
-        w, weight1, weight2 = step_size(s)
-        r = b3 * s.agreement + s.distance / estim_lr0 * w * t[0]
-        new = jnp.maximum(s.distance, estim_lr_coef * ratio(r, t[1]))
-        return {"d": s.distance, "w": w, "new": new, "r": r, "weight1": weight1, "weight2": weight2}
+    def numbers(s: ProdigyState, t: Any) -> _Estimate:
+        (agreement, length), d, w = t, s.distance, step(s)
+        r = b3 * s.agreement + d / estim_lr0 * w * agreement
+        return _Estimate(d, w, r, jnp.maximum(d, estim_lr_coef * ratio(r, length)))
 
-    def count(s: ProdigyState, n: Any) -> ProdigyState:
-        weights = {"momentum_weight": n["weight1"], "second_moment_weight": n["weight2"]}
-        return s._replace(distance=n["new"], agreement=n["r"], **weights)
+    def advance(s: ProdigyState, g: jax.Array, n: _Estimate) -> ProdigyState:
+        m = average(b1, s.momentum, n.d * bounded(g))
+        v = average(b2, s.second_moment, abs_squared(n.d * g))
+        return s._replace(momentum=m, second_moment=v, gradient_sum=next_sum(s, g, n.d, n.w))
 
-    def advance(s: ProdigyState, g: jax.Array, n: Any) -> ProdigyState:
-        d = n["d"]
-        return s._replace(
-            momentum=average(b1, s.momentum, d * bounded(g)),
-            second_moment=average(b2, s.second_moment, abs_squared(d * g)),
-            gradient_sum=next_sum(s, g, d, n["w"]),
-        )
-
-    def emit(s: ProdigyState, p: jax.Array, n: Any) -> jax.Array:
-        return -n["w"] * (s.momentum / (sqrt(s.second_moment) + s.distance * eps) + weight_decay * p)
+    def emit(s: ProdigyState, p: jax.Array, n: _Estimate) -> jax.Array:
+        m, v, d = s.momentum, s.second_moment, s.distance
+        return -n.w * (m / (sqrt(v) + d * eps) + weight_decay * p)
 
     return leafwise(init=init, together=(sums, jnp.sum), numbers=numbers, count=count, advance=advance, emit=emit)
 
@@ -197,38 +211,30 @@ def dadapt_adamw(
     """
     b1, b2 = map(canonical, betas)
     b3 = jnp.sqrt(b2)
+    step, count = _scaled_by_distance(learning_rate, b1, b2)
 
     def init(p: jax.Array) -> DAdaptAdamWState:
         return DAdaptAdamWState(zeros_like(p), zeros_like(real_like(p)), zeros_like(p), estim_lr0, 0.0, 0.0, 0.0)
 
-    def step_size(s: DAdaptAdamWState) -> Any:
-        weights = average(b1, s.momentum_weight, 1.0), average(b2, s.second_moment_weight, 1.0)
-        return s.distance * learning_rate * jnp.sqrt(weights[1]) / weights[0], *weights
+    def next_sum(s: DAdaptAdamWState, g: jax.Array, w: jax.Array) -> jax.Array:
+        return average(b3, s.gradient_sum, w * bounded(g))
 
     def sums(s: DAdaptAdamWState, g: jax.Array) -> Any:
-        w, *_ = step_size(s)
-        seen = s.gradient_sum / (sqrt(s.second_moment) + eps)
-        return dot(g, seen), jnp.sum(jnp.abs(average(b3, s.gradient_sum, w * bounded(g))))
+        so_far = s.gradient_sum / (sqrt(s.second_moment) + eps)
+        return dot(g, so_far), jnp.sum(jnp.abs(next_sum(s, g, step(s))))
 
-    def numbers(s: DAdaptAdamWState, t: Any) -> dict[str, jax.Array]:
-        w, weight1, weight2 = step_size(s)
-        r = average(b3, s.agreement, w * t[0])
-        new = jnp.maximum(s.distance, ratio(r, (1 - b3) * t[1]))
-        return {"w": w, "new": new, "r": r, "weight1": weight1, "weight2": weight2}
+    def numbers(s: DAdaptAdamWState, t: Any) -> _Estimate:
+        (agreement, length), d, w = t, s.distance, step(s)
+        r = average(b3, s.agreement, w * agreement)
+        return _Estimate(d, w, r, jnp.maximum(d, ratio(r, (1 - b3) * length)))
 
-    def count(s: DAdaptAdamWState, n: Any) -> DAdaptAdamWState:
-        weights = {"momentum_weight": n["weight1"], "second_moment_weight": n["weight2"]}
-        return s._replace(distance=n["new"], agreement=n["r"], **weights)
+    def advance(s: DAdaptAdamWState, g: jax.Array, n: _Estimate) -> DAdaptAdamWState:
+        m = average(b1, s.momentum, n.w * bounded(g))
+        v = average(b2, s.second_moment, abs_squared(g))
+        return s._replace(momentum=m, second_moment=v, gradient_sum=next_sum(s, g, n.w))
 
-    def advance(s: DAdaptAdamWState, g: jax.Array, n: Any) -> DAdaptAdamWState:
-        return s._replace(
-            momentum=average(b1, s.momentum, n["w"] * bounded(g)),
-            second_moment=average(b2, s.second_moment, abs_squared(g)),
-            gradient_sum=average(b3, s.gradient_sum, n["w"] * bounded(g)),
-        )
-
-    def emit(s: DAdaptAdamWState, p: jax.Array, n: Any) -> jax.Array:
-        return -(s.momentum / (sqrt(s.second_moment) + eps)) - (n["w"] * weight_decay) * p
+    def emit(s: DAdaptAdamWState, p: jax.Array, n: _Estimate) -> jax.Array:
+        return -(s.momentum / (sqrt(s.second_moment) + eps)) - (n.w * weight_decay) * p
 
     return leafwise(init=init, together=(sums, jnp.sum), numbers=numbers, count=count, advance=advance, emit=emit)
 
