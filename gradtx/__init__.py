@@ -48,15 +48,13 @@ from gradtx.core.combine import (
     identity,
     named_chain,
     product,
-    scale,
-    set_to_zero,
 )
 from gradtx.core.hyperparameters import HyperparamsState
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import global_norm
 from gradtx.core.roles import Count, EmptyState, Factored, Inner, Number, RandomKey, Slot, Weight
 from gradtx.core.schedule import Schedule, as_schedule, schedule
-from gradtx.core.select import freeze, masked, multi_transform, partition
+from gradtx.core.select import masked, multi_transform, partition
 from gradtx.core.transformation import (
     GradientTransformation,
     GradientTransformationExtraArgs,
@@ -188,8 +186,10 @@ from gradtx.processing import (
     cautious,
     centralize,
     flatten,
+    freeze,
     keep_params_nonnegative,
     normalize_by_update_norm,
+    set_to_zero,
     stateless,
     stateless_with_tree_map,
     zero_nans,
@@ -206,6 +206,7 @@ from gradtx.scaling import (
     decay_weights,
     proximal_weight_decay,
     reduce_on_plateau,
+    scale,
     scale_by_learning_rate,
     scale_by_param_block_norm,
     scale_by_param_block_rms,

@@ -18,9 +18,10 @@ from gradtx.core.combine import _state_type, chain
 from gradtx.core.names import part_names
 from gradtx.core.numerics import increment
 from gradtx.core.roles import Count, Inner, Number
-from gradtx.core.select import freeze, masked, select
+from gradtx.core.select import masked, select
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, map_leaves
+from gradtx.processing import freeze
 
 __all__ = [
     "ConditionallyMaskState",

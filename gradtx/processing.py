@@ -5,6 +5,7 @@ centralize, normalize_by_update_norm    mean and norm
 add_noise                               to leave sharp valleys
 cautious                                only where the step and the gradient agree
 flatten                                 many small leaves as one vector
+set_to_zero, freeze                     not at all
 stateless, stateless_with_tree_map      a function of one's own
 """
 
@@ -21,6 +22,7 @@ from gradtx.core.build import initialize, run
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import increment, norm, overall, ratio
 from gradtx.core.roles import Count, EmptyState, Factored, RandomKey
+from gradtx.core.select import masked
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import as_float32, is_none, map_leaves, present
 
@@ -30,8 +32,10 @@ __all__ = [
     "cautious",
     "centralize",
     "flatten",
+    "freeze",
     "keep_params_nonnegative",
     "normalize_by_update_norm",
+    "set_to_zero",
     "stateless",
     "stateless_with_tree_map",
     "zero_nans",
@@ -321,6 +325,28 @@ def _as_tree(vector: jax.Array, like: Tree) -> Tree:
         return part if jnp.iscomplexobj(x) or not jnp.iscomplexobj(part) else part.real
 
     return structure.unflatten(list(map(leaf, leaves, ends[:-1].tolist(), ends[1:].tolist())))
+
+
+# Not at all
+
+
+@transformation
+def set_to_zero() -> Any:
+    """Make every update exactly zero, NaN and infinite ones too."""
+    return leafwise(emit=lambda u: jnp.zeros_like(u))
+
+
+@transformation
+def freeze(mask: Any) -> Any:
+    """Hold the chosen leaves: their updates become exactly zero. The others pass through.
+
+    Put it last in a chain. To spare the state of the frozen leaves too, use
+    `partition({"head*": adam(1e-3), "*": set_to_zero()})`.
+
+    Args:
+      mask: which leaves to hold; see `masked`.
+    """
+    return masked(set_to_zero(), mask)
 
 
 # A function of one's own

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Period, Real, Steps
-from gradtx.core.combine import chain, scale
+from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import norm, norms, rms
 from gradtx.core.roles import Number
@@ -30,6 +30,7 @@ __all__ = [
     "decay_weights",
     "proximal_weight_decay",
     "reduce_on_plateau",
+    "scale",
     "scale_by_learning_rate",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
@@ -38,6 +39,16 @@ __all__ = [
     "scale_by_smooth_sign",
     "scale_by_trust_ratio",
 ]
+
+
+@transformation
+def scale(step_size: Real) -> Any:
+    """Multiply the updates by a number: s·u.
+
+    Args:
+      step_size: the factor s, of any sign; a float, an array or a schedule.
+    """
+    return leafwise(emit=lambda u: step_size * u)
 
 
 @transformation(record=("learning_rate",))

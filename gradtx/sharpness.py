@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from gradtx.averaging import eval_params
 from gradtx.core.arguments import Period
 from gradtx.core.build import initialize, run
-from gradtx.core.combine import chain, scale
+from gradtx.core.combine import chain
 from gradtx.core.roles import Inner, Number, Slot
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import cast_like, is_none, map_leaves
 from gradtx.processing import normalize_by_update_norm
+from gradtx.scaling import scale
 from gradtx.updating import apply_updates
 
 __all__ = ["SAMState", "normalize", "sam"]

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
-from gradtx.core.combine import add, chain, identity, product, scale
+from gradtx.core.combine import add, chain, identity, product
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, least, seen, sqrt
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import full_like, zeros_like
+from gradtx.scaling import scale
 
 __all__ = [
     "absolute",

@@ -164,3 +164,49 @@ def test_results_may_be_donated_to_a_compiled_step():
     for _ in range(2):
         updates, state = donating(updates, state)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((updates, state)))
+
+
+# Through jit, as arguments
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.adam(1e-3),
+        gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(gradtx.linear_schedule(0.0, 1e-2, 9))),
+        gradtx.MultiSteps(gradtx.lookahead(gradtx.muon(1e-3), 3, 0.5), 2),
+    ],
+    ids=lambda tx: tx.name,
+)
+def test_a_transformation_with_traced_numbers_is_built_once_for_a_step(tx, monkeypatch):
+    built = []
+    build = gradtx.GradientTransformation._build
+    monkeypatch.setattr(gradtx.GradientTransformation, "_build", lambda self: built.append(self.name) or build(self))
+    params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+    state = tx.init(params)
+    parts = len(built)
+    built.clear()
+    with jax.checking_leaks():
+        jax.jit(lambda tx, g, s, p: tx.update(g, s, p))(tx, params, state, params)
+    assert 0 < len(built) <= parts, built
+
+
+def test_within_another_trace_it_is_built_for_that():
+    tx, params = gradtx.adam(1e-2), {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+
+    def step(tx, carry):
+        state, params = carry
+        updates, state = tx.update(params, state, params)
+        return state, gradtx.apply_updates(params, updates)
+
+    def steps(tx, carry):
+        carry = step(tx, carry)
+        carry, _ = jax.lax.scan(lambda carry, _: (step(tx, carry), None), carry, None, length=2)
+        return step(tx, jax.lax.cond(carry[1]["b"][0] > 0, lambda: step(tx, carry), lambda: carry))
+
+    start = expected = tx.init(params), params
+    for _ in range(5):
+        expected = step(tx, expected)
+    with jax.checking_leaks():
+        found = jax.jit(steps)(tx, start)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)

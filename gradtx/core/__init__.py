@@ -13,8 +13,8 @@
     leafwise         atoms that speak of one leaf
     hyperparameters  scheduled numbers, resolved and recorded
     transformation   values that are (init, update) pairs; extra arguments; eager steps; errors
-    combine          chain, product, add and the small ones
-    select           one way to choose leaves; partition, masked, freeze
+    combine          chain, product, add and identity
+    select           one way to choose leaves; partition, masked
 
 Imports point upwards in this list. What a state holds is read in `gradtx.state`.
 """

@@ -15,10 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.arguments import Real
 from gradtx.core.build import Body, build, initialize, naming, outgoing, run, run_from
 from gradtx.core.leafwise import Again, Leafwise, leafwise
 from gradtx.core.names import checked_name, part_names
@@ -33,8 +31,6 @@ __all__ = [
     "identity",
     "named_chain",
     "product",
-    "scale",
-    "set_to_zero",
 ]
 
 Tree = Any
@@ -315,19 +311,3 @@ def add(*transformations: Transformation, **named: Transformation) -> Any:
     [2.0, -6.0]
     """
     return _side_by_side("add", transformations, named, _Sum)
-
-
-@transformation
-def set_to_zero() -> Any:
-    """Make every update exactly zero, NaN and infinite ones too."""
-    return leafwise(emit=lambda u: jnp.zeros_like(u))
-
-
-@transformation
-def scale(step_size: Real) -> Any:
-    """Multiply the updates by a number: s·u.
-
-    Args:
-      step_size: the factor s, of any sign; a float, an array or a schedule.
-    """
-    return leafwise(emit=lambda u: step_size * u)

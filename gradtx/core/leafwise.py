@@ -1,4 +1,4 @@
-"""Atoms that speak of one leaf, and how such a thing is applied to a tree.
+"""Atoms that speak of one leaf.
 
 A leaf-wise transformation says what happens to *one leaf*: the slots that it keeps, how they advance, and the update
 that leaves, written from the *new* state. Its functions read, by the names of their parameters,
@@ -19,7 +19,8 @@ and a step goes
     advance(s, u, p, n, x)              its new slots
     emit(s, u, p, n, x)                 the update that leaves
 
-How that is applied to a tree is in `lifting`.
+Up to `count`, s is the state before the step; from then on its numbers are new, and in `emit` its slots are, too. How
+that is applied to a tree is in `lifting`.
 """
 
 from collections.abc import Callable
@@ -95,9 +96,13 @@ def leafwise(
 
     Leaves arrive in float32 or wider; what is stored gets the dtypes that `init` gave it.
 
+    Each function is a `def` or a `lambda` without side effects. While a step is traced, those of a leaf are called once
+    for all leaves that look alike, and `emit` again where a norm of the update is needed. In a step without `jit`
+    functions of your own run as they stand, for one leaf after the other; see `transformation`.
+
     Args:
-      init: `init(p)`, the state of a leaf: a named tuple whose fields declare their roles (`Slot`, `Weight`, …).
-        Numbers that are not of a leaf must not depend on p. None for no state.
+      init: `init(p)`, the state of a leaf: a named tuple whose fields declare their roles (`Slot`, `Weight`, …), from
+        the parameter in its own dtype. Numbers that are not of a leaf must not depend on p. None for no state.
       begin: `begin(params)`, numbers of the state by name that depend on the parameters as a whole.
       together: what is read off each leaf, `f(s, u, p)`, a number or a tuple of them; and what becomes of the vector of
         them over all leaves, such as `jnp.sum`.

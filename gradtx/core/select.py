@@ -23,13 +23,12 @@ import jax
 import numpy as np
 
 from gradtx.core.build import build, initialize, run
-from gradtx.core.combine import set_to_zero
 from gradtx.core.leafwise import Leafwise
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import LeafError, is_none, listed, map_with_path
 from gradtx.core.value import label_name
 
-__all__ = ["arity", "freeze", "masked", "multi_transform", "partition", "select"]
+__all__ = ["arity", "masked", "multi_transform", "partition", "select"]
 
 Tree = Any
 
@@ -174,19 +173,6 @@ def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
     flat = {answer: structure.flatten_up_to(result) for answer, result in results.items()}
     columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=is_none), strict=True)
     return structure.unflatten([flat[a][i] if a in flat else u for i, (a, u) in enumerate(columns)])
-
-
-@transformation
-def freeze(mask: Any) -> Any:
-    """Hold the chosen leaves: their updates become exactly zero. The others pass through.
-
-    Put it last in a chain. To spare the state of the frozen leaves too, use
-    `partition({"head*": adam(1e-3), "*": set_to_zero()})`.
-
-    Args:
-      mask: which leaves to hold; see `masked`.
-    """
-    return masked(set_to_zero(), mask)
 
 
 @transformation

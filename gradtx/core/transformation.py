@@ -23,7 +23,7 @@ from gradtx.core.hyperparameters import HyperparamsLeaf, with_hyperparams
 from gradtx.core.leafwise import Atom, Leafwise
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import check_arrays, check_match, is_none, present, unshared
-from gradtx.core.value import Static, Value, show, wrap_all
+from gradtx.core.value import Static, Value, keeping, show, wrap_all
 
 __all__ = [
     "GradientTransformation",
@@ -54,6 +54,7 @@ class GradientTransformation(Value):
         """Make a transformation of two functions."""
         return _pair(init, update)
 
+    @keeping()
     def init(self, params: Tree) -> Tree:
         """The state to start from.
 
@@ -67,8 +68,11 @@ class GradientTransformation(Value):
             check_arrays(params)
         return unshared(initialize(self, params), params, self)
 
+    @keeping()
     def update(self, updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         """Transform the updates and advance the state.
+
+        Without `jit` it is one compiled function, if all Python in it is this library's; see `transformation`.
 
         Args:
           updates: gradients, or what an earlier transformation made of them; structure and shapes of `params`.
@@ -129,7 +133,8 @@ class GradientTransformation(Value):
         parts = within = list(map(build, _transformations_in(self.arguments)))
         recorded = self._recorded()
         if isinstance(result, GradientTransformation):
-            body, within = copy.copy(build(result)), [*parts, build(result)]
+            within = [*parts, build(result)]
+            body = copy.copy(within[-1])
         elif isinstance(result, Leafwise):
             body = HyperparamsLeaf(self, recorded, result) if recorded and isinstance(result, Atom) else result
         elif isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
@@ -169,6 +174,11 @@ def transformation(
 
 def transformation(body: Callable[P, Any] | None = None, /, *, record: tuple[str, ...] = ()) -> Any:
     """Decorate a constructor whose body returns another transformation, `leafwise(…)` or `(init, update)`.
+
+    A step that is called without `jit` runs as one compiled function where all Python in it is this library's. A
+    constructor that you decorate is Python of your own, and so is a function among the arguments (a mask, a schedule):
+    then the whole step, with the parts around it, runs line by line, on arrays whose values can be printed and branched
+    on. In `jax.jit` or `make_step` it is traced, and must do without that.
 
     Args:
       body: the constructor. Annotate numbers with their kind (`Decay`, `NonNegative`, `Positive`, `Real`): they then

@@ -1,8 +1,8 @@
-"""Leaves: the one place where dtypes, None leaves, shapes and paths are handled, so that the mathematics is not.
+"""Leaves: their dtypes, shapes and paths, and those that are None. The mathematics does not see them.
 
-A transformation writes `map_leaves(lambda m, g: b * m + (1 - b) * g, state.momentum, updates)`. The leaves arrive in
-float32 or wider, a None leaf (masked out, or not trainable) stays None, and leaves that do not fit together raise an
-error that names the path.
+Leaf-wise atoms are applied to trees in `lifting`. What works on whole trees writes
+`map_leaves(lambda m, g: b * m + (1 - b) * g, state.momentum, updates)`. The leaves arrive in float32 or wider, a None
+leaf (masked out, or not trainable) stays None, and leaves that do not fit together raise an error that names the path.
 """
 
 import functools

@@ -6,6 +6,8 @@ whose leaves are its numbers. What the constructor's body returns is built on fi
 with placeholders for leaves, and a placeholder must never reach the mathematics.
 """
 
+import contextlib
+import contextvars
 import enum
 import inspect
 import re
@@ -14,10 +16,11 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from gradtx.core.arguments import canonical, plain
 
-__all__ = ["Value", "label_name", "same", "show", "wrap_all"]
+__all__ = ["Value", "keeping", "label_name", "same", "show", "wrap_all"]
 
 
 class Static:
@@ -90,6 +93,19 @@ def _unwrap(argument: Any) -> Any:
     return jax.tree.map(unmark, argument, is_leaf=_is_node)
 
 
+_kept: contextvars.ContextVar[Any] = contextvars.ContextVar("kept", default=(None, {}))
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Within it, what is computed from traced arguments is kept, too, for the trace that is going on."""
+    token = _kept.set((get_opaque_trace_state(), {}))
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 class Value:
     """A constructor and its arguments; see the module's docstring. Immutable."""
 
@@ -134,14 +150,19 @@ class Value:
     def _once(self, what: str, compute: Callable[[], Any]) -> Any:
         """Compute something from the arguments on first use; anew when JAX's float precision is switched.
 
-        What is kept is computed outside of any trace that is going on. With traced arguments it belongs to that trace,
-        and is not kept.
+        What is kept is computed outside of any trace that is going on. With traced arguments it is kept only where
+        `keeping` says so.
         """
         key = what, jax.dtypes.canonicalize_dtype(float)
         if key in self._built:
             return self._built[key]
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
-            return compute()
+            trace, kept = _kept.get()
+            if (id(self), key) not in kept:
+                if trace != get_opaque_trace_state():  # what a trace within makes ends with that
+                    return compute()
+                kept[id(self), key] = compute(), self  # itself, so that no other gets its id
+            return kept[id(self), key][0]
         with jax.ensure_compile_time_eval():
             self._built[key] = compute()
         return self._built[key]

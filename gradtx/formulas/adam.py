@@ -8,10 +8,10 @@ NAdam exchanges the direction; the variants that exchange the rate are in `varia
 from typing import Any
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative
-from gradtx.core.combine import add, chain, product, scale
+from gradtx.core.combine import add, chain, product
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_trust_ratio
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate, scale_by_trust_ratio
 from gradtx.statistics import bias_correction, inverse_rms, saturate, scale_by_momentum
 
 __all__ = [

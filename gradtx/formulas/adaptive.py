@@ -7,14 +7,14 @@ import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_block_rms
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
-from gradtx.core.combine import chain, scale
+from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, least
 from gradtx.core.roles import Slot
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import real_like, zeros_like
 from gradtx.factored import scale_by_factored_rms
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate, scale_by_param_block_rms
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate, scale_by_param_block_rms
 from gradtx.statistics import ema, scale_by_rms, scale_by_rss, scale_by_stddev, trace
 
 __all__ = ["adadelta", "adafactor", "adagrad", "rmsprop", "scale_by_adadelta"]

@@ -6,10 +6,10 @@ import jax
 
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, NonNegative, Positive, plain
-from gradtx.core.combine import chain, product, scale
+from gradtx.core.combine import chain, product
 from gradtx.core.schedule import Schedule, schedule
 from gradtx.core.transformation import transformation
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate
 from gradtx.statistics import bias_correction, ema, inverse_root, running_max, scale_by_momentum, square
 
 __all__ = ["adabound", "adaboundw", "amsbound", "amsboundw", "lower_bound_schedule", "upper_bound_schedule"]

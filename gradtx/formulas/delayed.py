@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
-from gradtx.core.combine import add, chain, product, scale
+from gradtx.core.combine import add, chain, product
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import seen
 from gradtx.core.roles import Slot, Weight
 from gradtx.core.schedule import schedule
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import zeros_like
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate
 from gradtx.statistics import inverse_root, saturate, scale_by_momentum, square
 
 __all__ = [

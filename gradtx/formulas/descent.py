@@ -4,11 +4,12 @@ from typing import Any
 
 from gradtx.clipping import clip_by_bounds
 from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay
-from gradtx.core.combine import add, chain, scale
+from gradtx.core.combine import add, chain
 from gradtx.core.select import masked
 from gradtx.core.transformation import transformation
 from gradtx.scaling import (
     add_decayed_weights,
+    scale,
     scale_by_learning_rate,
     scale_by_sign,
     scale_by_smooth_sign,

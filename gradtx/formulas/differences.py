@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
-from gradtx.core.combine import add, chain, scale
+from gradtx.core.combine import add, chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, after, average, bounded, seen, sqrt, unseen
 from gradtx.core.roles import Slot, Weight
@@ -18,7 +18,7 @@ from gradtx.core.transformation import transformation
 from gradtx.core.tree import real_like, zeros_like
 from gradtx.formulas.adam import scale_by_adam
 from gradtx.formulas.delayed import after_first_step
-from gradtx.scaling import proximal_weight_decay, scale_by_learning_rate
+from gradtx.scaling import proximal_weight_decay, scale, scale_by_learning_rate
 
 __all__ = [
     "adan",

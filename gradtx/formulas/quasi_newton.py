@@ -3,11 +3,11 @@
 from typing import Any
 
 from gradtx.core.arguments import NonNegative, Period
-from gradtx.core.combine import chain, scale
+from gradtx.core.combine import chain
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.linesearch import scale_by_zoom_linesearch
 from gradtx.quasi_newton import scale_by_lbfgs
-from gradtx.scaling import scale_by_learning_rate
+from gradtx.scaling import scale, scale_by_learning_rate
 
 __all__ = ["lbfgs"]
 

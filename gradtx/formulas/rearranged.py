@@ -14,14 +14,14 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, NonNegative, Positive
 from gradtx.core.build import initialize, run
-from gradtx.core.combine import chain, product, scale
+from gradtx.core.combine import chain, product
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import average, bounded, rms
 from gradtx.core.roles import Slot
 from gradtx.core.transformation import Transformation, transformation
 from gradtx.core.tree import map_leaves, zeros_like
 from gradtx.formulas.adam import direction, scale_by_adam
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate
 from gradtx.statistics import (
     bias_correction,
     ema,

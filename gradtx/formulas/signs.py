@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive
-from gradtx.core.combine import chain, scale
+from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.roles import Slot
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import full_like, real_like, zeros_like
-from gradtx.scaling import scale_by_learning_rate, scale_by_sign
+from gradtx.scaling import scale, scale_by_learning_rate, scale_by_sign
 from gradtx.statistics import scale_by_momentum
 
 __all__ = ["rprop", "scale_by_rprop", "sign_sgd", "signum"]

@@ -9,11 +9,11 @@ grokfast              g + λ·m, in front of any optimizer
 from typing import Any
 
 from gradtx.core.arguments import Decay, Dtype, Fraction, NonNegative, Real
-from gradtx.core.combine import add, chain, identity, product, scale
+from gradtx.core.combine import add, chain, identity, product
 from gradtx.core.transformation import transformation
 from gradtx.formulas.adam import direction
 from gradtx.formulas.delayed import after_first_step
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate
 from gradtx.statistics import ema, inverse_rms, inverse_root, saturate, scale_by_momentum, square, trace
 
 __all__ = [

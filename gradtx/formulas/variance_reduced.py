@@ -4,11 +4,11 @@ from typing import Any
 
 from gradtx.clipping import clip_by_block_norm
 from gradtx.core.arguments import Decay, NonNegative
-from gradtx.core.combine import add, chain, identity, scale
+from gradtx.core.combine import add, chain, identity
 from gradtx.core.transformation import transformation
 from gradtx.formulas.adam import scale_by_adam
 from gradtx.formulas.differences import difference
-from gradtx.scaling import add_decayed_weights, scale_by_learning_rate
+from gradtx.scaling import add_decayed_weights, scale, scale_by_learning_rate
 
 __all__ = ["extrapolate", "mars"]
 
