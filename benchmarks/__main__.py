@@ -1,6 +1,8 @@
 """`python -m benchmarks`: gradtx and Optax in one process, in turn, torch beside them if it is installed.
 
-Prints a table while it runs, and writes results.json, report.md and report.png into `benchmarks/results`.
+Prints a table while it runs, and writes results.json, report.md and report.png into `benchmarks/results`. With
+`--target` steps are compiled for devices that are not here, and counted; what was measured on this one stays in the
+report, and the reverse.
 """
 
 import argparse
@@ -22,13 +24,22 @@ import jax
 import optax
 
 import gradtx
-from benchmarks import report
+from benchmarks import deviceless, overhead, report
 from benchmarks.cases import CASES, TREES
+from benchmarks.deviceless import TARGETS
+from benchmarks.limits import ELEMENTWISE, NORMS
 from benchmarks.measure import bandwidth, compile_step, random_like, time_in_turn
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # The cases of the trees on which one takes long: Optax compiles lamb on 2,000 leaves for two minutes.
 FEW = ("adam", "adamw", "clip + adamw", "lion", "lamb", "adafactor", "three additions (Optax: adam)")
+ON_TARGETS = {
+    "GPT-2 small": ("adam", "clip + adamw", "lamb", "adafactor"),
+    "200 small leaves": (*ELEMENTWISE[:11], *NORMS),
+    "2,000 small leaves": (),
+    "272 parameters": (),
+}
+SHARDED = ("one leaf of 64 M", "200 small leaves")
 QUICK = ("adam", "clip + adamw", "lion", "adabelief", "lamb", "adafactor")
 
 
@@ -38,6 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="six optimizers, a quarter of the size: minutes")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="optimizers; by default all")
     parser.add_argument("--trees", nargs="+", metavar="NAME", help="trees, by the beginning of their names")
+    parser.add_argument("--target", nargs="+", choices=TARGETS, help="compile for these devices, and run nothing")
     parser.add_argument("--rounds", type=int, help="how often each step is timed")
     parser.add_argument("--torch-python", metavar="PATH", help="a Python that has torch, if this one has not")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="the folder to write to")
@@ -50,7 +62,26 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown or options.trees)}; there are {'; '.join([*CASES, *TREES])}")
 
     begin = time.perf_counter()
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    options.output.mkdir(parents=True, exist_ok=True)
+    kept = options.output / "results.json"
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if options.target:
+        requests = {tree: [name for name in chosen if name in ON_TARGETS.get(tree, chosen)] for tree in trees}
+        results["targets"] = results.get("targets", {}) | _targets(options.target, requests, command)
+    else:
+        results = _here(options, trees, chosen, rounds, command, begin) | {"targets": results.get("targets", {})}
+    kept.write_text(json.dumps(results, indent=1) + "\n")
+    if results.get("trees"):
+        report.picture(results, str(options.output / "report.png"))
+    (options.output / "report.md").write_text(report.markdown(results, "report.png"))
+    print(f"\n{time.perf_counter() - begin:.0f} s; see {options.output / 'report.md'}")
+
+
+def _here(options: Any, trees: list[str], chosen: list[str], rounds: int, command: str, begin: float) -> dict[str, Any]:
+    """What was measured on this machine."""
     results: dict[str, Any] = {
+        "command": command,
         "date": datetime.date.today().isoformat(),
         "machine": _machine(),
         "bandwidth": bandwidth(),
@@ -64,13 +95,27 @@ def main() -> None:
         print(f"\n{tree}", flush=True)
         results["trees"][tree] = _tree(tree, cases, rounds, results["bandwidth"], options.quick, begin)
     _torch(results, trees, chosen, rounds, options.quick, options.torch_python)
+    if not options.cases:
+        traced = "272 parameters" if options.quick else "GPT-2 small"
+        results["overhead"] = {
+            f"trace, {traced}": overhead.traces(traced, rounds),
+            "eager update, 272 parameters": overhead.eager("272 parameters", 10 * rounds),
+            "import": overhead.imports(rounds),
+        }
+    return results
 
-    options.output.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    report.picture(results, str(options.output / "report.png"))
-    (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (options.output / "report.md").write_text(report.markdown(results, command, "report.png"))
-    print(f"\n{time.perf_counter() - begin:.0f} s; see {options.output / 'report.md'}")
+
+def _targets(targets: list[str], requests: dict[str, list[str]], command: str) -> dict[str, Any]:
+    """What was compiled for devices that are not here."""
+    found: dict[str, Any] = {}
+    sharded = {tree: [name for name in requests[tree] if name in NORMS] for tree in SHARDED if tree in requests}
+    for target in targets:
+        print(f"compiling for {target}", flush=True)
+        trees = deviceless.compiled_for(target, requests)
+        over = deviceless.compiled_for(target, sharded, devices=4)
+        trees |= {f"{tree}, on 4 devices": rows for tree, rows in over.items()}
+        found[target] = {"command": command, "date": datetime.date.today().isoformat(), "trees": trees}
+    return found
 
 
 def _shapes(tree: str, quick: bool) -> Any:

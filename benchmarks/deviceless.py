@@ -12,9 +12,10 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MISSING", "TARGETS", "compiled_for", "missing", "topology"]
+__all__ = ["TARGETS", "compiled_for", "missing"]
 
 DESCRIPTIONS = pathlib.Path(__file__).parent / "targets"
 TARGETS = {"h200": "cuda", "v5e": "tpu"}
@@ -23,42 +24,30 @@ ENVIRONMENT = {
     "cuda": {"XLA_FLAGS": "--xla_gpu_autotune_level=0"},
     "tpu": {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"},
 }
-MISSING = {
-    "cuda": ("jax_cuda12_plugin", "pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12"),
-    "tpu": ("libtpu", "pip install libtpu"),
-}
+PACKAGES = {"cuda": "jax_cuda12_plugin", "tpu": "libtpu"}
 
 
 def missing(target: str) -> str:
     """How to install what compiles for a target; empty if it is here."""
-    package, remedy = MISSING[TARGETS[target]]
-    return "" if importlib.util.find_spec(package) else remedy
+    return "" if importlib.util.find_spec(PACKAGES[TARGETS[target]]) else 'pip install "gradtx[targets]"'
 
 
-def topology(target: str) -> Any:
-    """The devices of a target, described; in a process with its environment."""
-    from jax.experimental import topologies
-
-    if TARGETS[target] == "tpu":
-        return topologies.get_topology_desc("v5e:2x2", platform="tpu", chips_per_host_bounds=[2, 2, 1])
-    described = (DESCRIPTIONS / f"{target}.txtpb").read_text()
-    return topologies.get_topology_desc("", platform="cuda", target_config=described, topology="1x1x1")
-
-
-def compiled_for(target: str, requests: dict[str, list[str]]) -> dict[str, Any]:
+def compiled_for(target: str, requests: dict[str, list[str]], devices: int = 1) -> dict[str, Any]:
     """For each tree and case what both libraries' steps compile to.
 
     Args:
       target: of `TARGETS`.
       requests: tree -> cases, by their names.
+      devices: over how many devices the leaves are sharded, along their first axis: 1 or 4.
 
     Raises:
       ModuleNotFoundError: what compiles for the target is not installed; says how to.
+      RuntimeError: a compilation failed.
     """
     if remedy := missing(target):
         raise ModuleNotFoundError(f"nothing here compiles for {target}: {remedy}")
     environment = os.environ | ENVIRONMENT[TARGETS[target]] | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.deviceless", target, json.dumps(requests)]
+    command = [sys.executable, "-m", "benchmarks.deviceless", target, str(devices), json.dumps(requests)]
     root = pathlib.Path(__file__).parent.parent
     ran = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
     if ran.returncode:
@@ -67,35 +56,61 @@ def compiled_for(target: str, requests: dict[str, list[str]]) -> dict[str, Any]:
     return found
 
 
+# In the process of a target
+
+
+def _sharding(target: str, devices: int) -> Callable[[Any], Any]:
+    """The sharding of an array by its shape: on one device, or along the first axis of several."""
+    from jax.experimental import topologies
+    from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+    if TARGETS[target] == "tpu":
+        topology = topologies.get_topology_desc("v5e:2x2", platform="tpu", chips_per_host_bounds=[2, 2, 1])
+    else:
+        described = (DESCRIPTIONS / f"{target}.txtpb").read_text()
+        shape = f"1x1x{devices}"
+        topology = topologies.get_topology_desc("", platform="cuda", target_config=described, topology=shape)
+    if devices == 1:
+        return lambda x: SingleDeviceSharding(topology.devices[0])
+    mesh = topologies.make_mesh(topology, (devices,), ("data",))
+    return lambda x: NamedSharding(mesh, PartitionSpec("data") if x.ndim else PartitionSpec())
+
+
 def _main() -> None:
     """Print, as the last line, what `compiled_for` returns."""
     parser = argparse.ArgumentParser(description=_main.__doc__)
     parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("devices", type=int)
     parser.add_argument("requests", type=json.loads)
     options = parser.parse_args()
 
     import jax
     import optax
-    from jax.sharding import SingleDeviceSharding
 
     import gradtx
     from benchmarks.cases import CASES, TREES
-    from benchmarks.measure import compile_step, placed
+    from benchmarks.measure import Device, compile_step
 
-    platform = TARGETS[options.target]
-    sharding = SingleDeviceSharding(topology(options.target).devices[0])
+    of = _sharding(options.target, options.devices)
+
+    def place(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of(x)), tree)
+
+    device = Device(TARGETS[options.target], place)
     found: dict[str, Any] = {}
     for tree, names in options.requests.items():
-        shapes = placed(TREES[tree](), sharding)
+        shapes = TREES[tree]()
         for name in names:
             ours, theirs = CASES[name].ours, CASES[name].theirs
             steps = {
-                "gradtx": compile_step(gradtx, ours, shapes, platform),
-                "optax": compile_step(optax, theirs, shapes, platform),
-                "make_step": compile_step(gradtx, ours, shapes, platform, through=True),
+                "gradtx": compile_step(gradtx, ours, shapes, device),
+                "optax": compile_step(optax, theirs, shapes, device),
             }
+            if len(jax.tree.leaves(shapes)) == 1:
+                steps["make_step"] = compile_step(gradtx, ours, shapes, device, through=True)
             found.setdefault(tree, {})[name] = {label: compiled.record for label, compiled in steps.items()}
-            found[tree][name]["param_bytes"] = 4 * sum(x.size for x in jax.tree.leaves(shapes))
+            found[tree][name]["param_bytes"] = 4 * sum(x.size for x in jax.tree.leaves(shapes)) // options.devices
+            print(f"{options.target}, {options.devices}: {tree}, {name}", file=sys.stderr, flush=True)
     print(json.dumps(found))
 
 

@@ -9,14 +9,14 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks.compiled import count
 
-__all__ = ["Compiled", "bandwidth", "compile_step", "placed", "random_like", "time_in_turn"]
+__all__ = ["Compiled", "Device", "bandwidth", "compile_step", "forget", "random_like", "time_in_turn", "trace"]
 
 Record = dict[str, Any]
 
@@ -31,44 +31,57 @@ def random_like(shapes: Any, seed: int = 0, scale: float = 1.0) -> Any:
     )
 
 
+class Device(NamedTuple):
+    """A device, or several, that a step is compiled for without being there."""
+
+    platform: str
+    place: Callable[[Any], Any]  # gives the shapes of a tree their shardings
+
+
+def trace(library: Any, tx: Any, shapes: Any, device: Device | None = None, through: bool = False) -> Any:
+    """The traced step, what it is of, and the seconds that the trace took. See `Compiled`."""
+    numbers, structure = jax.tree.flatten(tx if through else None)
+    numbers = [jnp.asarray(x) for x in numbers]
+
+    def step(gradients: Any, state: Any, params: Any, numbers: Any) -> Any:
+        update = (structure.unflatten(numbers) if through else tx).update
+        updates, state = update(gradients, state, params)
+        return state, library.apply_updates(params, updates)
+
+    like: Any = (shapes, jax.eval_shape(tx.init, shapes), shapes, numbers)
+    if device:
+        like = device.place(like)
+    jitted = jax.jit(step, donate_argnums=(1, 2), keep_unused=through)
+    begin = time.perf_counter()
+    traced = jitted.trace(*like)
+    return traced, like, time.perf_counter() - begin
+
+
 class Compiled:
     """A compiled step of one library, with its parameters and state, and what can be said of it without a clock.
 
     Args:
       library: gradtx or Optax.
       tx: the optimizer.
-      shapes: of the parameters; with the sharding of a device that is not here, the step is compiled for that.
-      platform: of the device.
+      shapes: of the parameters.
+      device: that the step is for; None for the one here.
       through: whether the optimizer's numbers are arguments, as `make_step` passes them, or constants.
     """
 
-    def __init__(self, library: Any, tx: Any, shapes: Any, platform: str | None = None, through: bool = False):
-        numbers, structure = jax.tree.flatten(tx if through else None)
-        self.numbers = [jnp.asarray(x) for x in numbers]
-
-        def step(gradients: Any, state: Any, params: Any, numbers: Any) -> Any:
-            update = (structure.unflatten(numbers) if through else tx).update
-            updates, state = update(gradients, state, params)
-            return state, library.apply_updates(params, updates)
-
-        like: Any = (shapes, jax.eval_shape(tx.init, shapes), shapes, self.numbers)
-        if platform:
-            like = placed(like, jax.tree.leaves(shapes)[0].sharding)
-        jitted = jax.jit(step, donate_argnums=(1, 2), keep_unused=through)
+    def __init__(self, library: Any, tx: Any, shapes: Any, device: Device | None = None, through: bool = False):
+        traced, like, seconds = trace(library, tx, shapes, device, through)
         marks = [time.perf_counter()]
-        traced = jitted.trace(*like)
-        marks.append(time.perf_counter())
-        lowered = traced.lower(lowering_platforms=(platform,) if platform else None)
+        lowered = traced.lower(lowering_platforms=(device.platform,) if device else None)
         marks.append(time.perf_counter())
         self.step: Callable[..., Any] = lowered.compile()
         marks.append(time.perf_counter())
-        trace, lower, compile_ = (b - a for a, b in itertools.pairwise(marks))
+        lower, compile_ = (b - a for a, b in itertools.pairwise(marks))
         memory = self.step.memory_analysis()  # type: ignore[attr-defined]
         sizes = [_bytes(tree) for tree in like[:2]]
         counts = count(self.step.as_text())  # type: ignore[attr-defined]
-        self.init = tx.init
+        self.init, self.numbers = tx.init, like[3]
         self.record: Record = {
-            "trace_s": trace,
+            "trace_s": seconds,
             "lower_s": lower,
             "compile_s": compile_,
             "equations": _equations(traced.jaxpr.jaxpr),
@@ -95,17 +108,16 @@ class Compiled:
         return (time.perf_counter() - begin) / steps
 
 
-def compile_step(library: Any, tx: Any, shapes: Any, platform: str | None = None, through: bool = False) -> Compiled:
+def compile_step(library: Any, tx: Any, shapes: Any, device: Device | None = None, through: bool = False) -> Compiled:
     """Trace, lower and compile one step, each timed, with nothing of it in JAX's caches. See `Compiled`."""
+    forget(library, tx, through)
+    return Compiled(library, tx, shapes, device, through)
+
+
+def forget(library: Any, tx: Any, through: bool = False) -> None:
+    """Empty JAX's caches, but for what every first trace pays: jnp's own functions, and a leaf of two numbers."""
     jax.clear_caches()
-    small = {"warm": jax.ShapeDtypeStruct((2,), jnp.float32)}  # what every first trace pays: jnp's own functions
-    Compiled(library, tx, small)
-    return Compiled(library, tx, shapes, platform, through)
-
-
-def placed(tree: Any, sharding: Any) -> Any:
-    """The shapes of a tree with a sharding."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+    trace(library, tx, {"warm": jax.ShapeDtypeStruct((2,), jnp.float32)}, through=through)
 
 
 def time_in_turn(steps: dict[str, Compiled], gradients: Any, rounds: int, seconds: float) -> dict[str, list[float]]:

@@ -1,83 +1,29 @@
 """The results as a Markdown report and a picture."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["TARGETS", "columns", "markdown", "picture"]
+from benchmarks.limits import checks, compile_ratio, least_bytes, seconds, step_ratio
+
+__all__ = ["columns", "markdown", "picture"]
 
 Record = dict[str, Any]
 
-ELEMENTWISE = (
-    "sgd", "momentum", "adam", "adamw", "nadam", "amsgrad", "adamax", "adabelief", "lion", "rmsprop", "radam",
-    "adabound (Optax: adam)", "adamw, cosine", "adamw, piecewise", "adamw, exponential",
-)  # fmt: skip
-BIG, GPT2, MANY = "one leaf of 64 M", "GPT-2 small", "2,000 small leaves"
-
-# Tree, cases, what is compared, and the most that it should be.
-TARGETS: list[tuple[str, tuple[str, ...], str, float]] = [
-    *((tree, ("adam", "adamw", "nadam", "amsgrad", "adamax", "rmsprop"), "step", 1.0) for tree in (BIG, GPT2)),
-    (BIG, ("clip + adamw",), "step", 0.60),
-    (GPT2, ("clip + adamw",), "step", 0.65),
-    (BIG, ("lion",), "step", 0.45),
-    (GPT2, ("lion",), "step", 0.50),
-    (BIG, ("adabelief", "lamb"), "step", 0.50),
-    (GPT2, ("adabelief", "lamb"), "step", 0.55),
-    *((tree, ("adafactor",), "step", 0.60) for tree in (BIG, GPT2)),
-    (MANY, ("adam",), "compile", 0.5),
-    (MANY, ("clip + adamw", "lamb", "adafactor"), "compile", 0.35),
-    (MANY, ("adam",), "trace", 0.3),
-    *((tree, ELEMENTWISE, "temporaries", 0.01) for tree in (BIG, GPT2)),
-]
-
-KERNELS = (
-    "the step runs in place, without a temporary; its three results are three kernels, of which each reads its "
-    "operands again, and the ratio is that of this to what Optax's copy of a buffer costs, which differs from machine "
-    "to machine"
+HERE = (
+    "A step is `update` and `apply_updates` in one compiled function, parameters and state donated; the median of "
+    "{rounds} rounds in which the libraries take turns. Ratios are gradtx / Optax: below 1 is faster, smaller. Of "
+    "bandwidth: the bytes that the algorithm must move (gradients read, parameters and state read and written) over "
+    "the time, over what the machine streams. Compile: trace + lower + compile. Temporaries: bytes over those of the "
+    "parameters. torch: fused / foreach, in its own process."
 )
-OPERATIONS = (
-    "XLA's passes visit every operation of every leaf. The three additions for each leaf say what three results alone "
-    "cost; from there to Adam it is 0.4 s for each further operation. Half of Optax's time is that of some seven "
-    "operations for each leaf, and the formula has fourteen: Optax takes sixteen, and ours has the bounds in addition "
-    "that keep a finite spike from making the state infinite. A function that all leaves call does not help, as XLA "
-    "puts a copy of it in every place first"
+ELSEWHERE = (
+    "The same steps, compiled for a device that was not there, and counted in what XLA made: kernels (instructions of "
+    "the program that compute or copy), bytes of memory traffic per parameter (operands and results of these; what a "
+    "TPU keeps on the chip is none), temporaries over the parameters, collectives. Least: gradients read, parameters "
+    "and state read and written once, and what must be read again because a norm of it has to be known first. As "
+    "arguments: the kernels where the optimizer's numbers are arguments of the step, as in `make_step`. On 4 devices "
+    "leaves are sharded along their first axis, and figures are those of one device."
 )
-NORMS = (
-    "as for adam, whose operations are most of it; the norms, of small leaves taken together, are the smaller part. "
-    "Entries at 1e30 have norms here (in a branch that is compiled with the step), not in Optax"
-)
-SAME = (
-    "the same kernels as Optax's, in place; the medians of one and the same program differ by some percent from run to "
-    "run on this machine"
-)
-# Why what is missed is missed.
-REASONS = {
-    **{(case, "step"): SAME for case in ("adam", "adamw", "nadam", "amsgrad", "adamax", "rmsprop")},
-    **{(case, "step"): KERNELS for case in ("adabelief", "lion", "clip + adamw", "lamb", "adafactor")},
-    ("adam", "compile"): OPERATIONS,
-    **{(case, "compile"): NORMS for case in ("clip + adamw", "lamb", "adafactor")},
-}
-
-
-def _sum(record: Record) -> float:
-    return record["trace_s"] + record["lower_s"] + record["compile_s"]
-
-
-def step_ratio(row: Record) -> float:
-    """Of the medians of a step."""
-    return row["gradtx"]["step_s"] / row["optax"]["step_s"]
-
-
-def compile_ratio(row: Record) -> float:
-    """Of trace + lower + compile."""
-    return _sum(row["gradtx"]) / _sum(row["optax"])
-
-
-MEASURES: dict[str, Callable[[Record], float]] = {
-    "step": step_ratio,
-    "compile": compile_ratio,
-    "trace": lambda row: row["gradtx"]["trace_s"] / row["optax"]["trace_s"],
-    "temporaries": lambda row: row["gradtx"]["temporary_bytes"] / row["param_bytes"],
-}
 
 
 def columns(row: Record, bandwidth: float) -> dict[str, str]:
@@ -90,7 +36,7 @@ def columns(row: Record, bandwidth: float) -> dict[str, str]:
         "torch": " / ".join(f"{1e3 * torch[form]:.3g}" for form in ("fused", "foreach") if form in torch),
         "ratio": f"{step_ratio(row):.2f}",
         "of bandwidth": f"{ours['moved_bytes'] / ours['step_s'] / bandwidth:.0%}",
-        "compile, s": f"{_sum(ours):.2f}",
+        "compile, s": f"{seconds(ours):.2f}",
         "its ratio": f"{compile_ratio(row):.2f}",
         "temporaries": f"{ours['temporary_bytes'] / row['param_bytes']:.1%}",
         "Optax's": f"{theirs['temporary_bytes'] / row['param_bytes']:.1%}",
@@ -100,55 +46,74 @@ def columns(row: Record, bandwidth: float) -> dict[str, str]:
     }
 
 
-def _checks(results: Record) -> Iterator[tuple[str, str, str, float, float]]:
-    for tree, cases, what, limit in TARGETS:
-        for case in cases:
-            row = results["trees"].get(tree, {}).get(case)
-            if row:
-                yield tree, case, what, limit, MEASURES[what](row)
+def _counted(case: str, row: Record) -> dict[str, str]:
+    """One line of the table of a device that is not here."""
+    ours, theirs, size = row["gradtx"], row["optax"], row["param_bytes"]
+    return {
+        "kernels": f"{ours['kernels']:,}",
+        "Optax": f"{theirs['kernels']:,}",
+        "as arguments": f"{row['make_step']['kernels']:,}" if "make_step" in row else "",
+        "bytes": f"{4 * ours['traffic_bytes'] / size:.2f}",
+        "of Optax": f"{4 * theirs['traffic_bytes'] / size:.2f}",
+        "least": f"{4 * least_bytes(case, row) / size:.2f}",
+        "temporaries": f"{ours['temporary_bytes'] / size:.1%}",
+        "Optax's": f"{theirs['temporary_bytes'] / size:.1%}",
+        "collectives": f"{ours['collectives']:,} / {theirs['collectives']:,}",
+        "compile, s": f"{seconds(ours):.2f}",
+        "its ratio": f"{compile_ratio(row):.2f}",
+    }
 
 
-def markdown(results: Record, command: str, picture_name: str | None) -> str:
+def markdown(results: Record, picture_name: str) -> str:
     """The report.
 
     Args:
       results: as the JSON file has them.
-      command: that made them.
-      picture_name: of the file beside the report, if there is one.
+      picture_name: of the file beside the report.
     """
-    lines = ["# gradtx beside its peers", "", f"`{command}`, {results['date']}.", ""]
-    lines += [f"- {name}: {value}" for name, value in results["machine"].items()]
-    lines += [
-        f"- streams {results['bandwidth'] / 1e9:.1f} GB/s (x + y in place of x, 64 M float32, measured in this run)",
-        "",
-        "A step is `update` and `apply_updates` in one compiled function, parameters and state donated; the median of "
-        f"{results['rounds']} rounds in which the libraries take turns. Ratios are gradtx / Optax: below 1 is faster, "
-        "smaller. Of bandwidth: the bytes that the algorithm must move (gradients read, parameters and state read and "
-        "written) over the time, over what the machine streams. Compile: trace + lower + compile. Temporaries: bytes "
-        "over those of the parameters. torch: fused / foreach, in its own process.",
-        "",
-    ]
-    if picture_name:
+    lines = ["# gradtx beside its peers", ""]
+    if results.get("trees"):
+        lines += [f"`{results['command']}`, {results['date']}.", ""]
+        lines += [f"- {name}: {value}" for name, value in results["machine"].items()]
+        streams = f"{results['bandwidth'] / 1e9:.1f} GB/s (x + y in place of x, 64 M float32, measured in this run)"
+        lines += [f"- streams {streams}", "", HERE.format(rounds=results["rounds"]), ""]
         lines += [f"![Step times and compile times beside Optax's]({picture_name})", ""]
-    for tree, rows in results["trees"].items():
-        if rows:
-            named = {case: columns(row, results["bandwidth"]) for case, row in rows.items()}
-            header = ["", *next(iter(named.values()))]
-            lines += [f"## {tree}", "", _line(header), _line(["---"] * len(header))]
-            lines += [_line([case, *cells.values()]) for case, cells in named.items()] + [""]
-    lines += ["## Targets", "", _line(["tree", "case", "what", "at most", "measured", ""]), _line(["---"] * 6)]
+    for tree, rows in results.get("trees", {}).items():
+        named = {case: columns(row, results["bandwidth"]) for case, row in rows.items()}
+        lines += [f"## {tree}", "", *_table(named), ""]
+    if overhead := results.get("overhead"):
+        lines += ["## Beside the steps", "", "Milliseconds. Closed: the optimizer is a constant of the step.", ""]
+        for where, rows in overhead.items():
+            named = {c: {form: f"{1e3 * s:.3g}" for form, s in row.items()} for c, row in rows.items()}
+            lines += [f"### {where}", "", *_table(named), ""]
+    for target, found in results.get("targets", {}).items():
+        lines += [f"## {target}", "", f"`{found['command']}`, {found['date']}. {ELSEWHERE}", ""]
+        for tree, rows in found["trees"].items():
+            if rows:
+                lines += [f"### {target}, {tree}", "", *_table({c: _counted(c, row) for c, row in rows.items()}), ""]
+    return "\n".join([*lines, *_asked(results)]) + "\n"
+
+
+def _asked(results: Record) -> Iterator[str]:
+    """The section on what is asked of the measurements; cases with one verdict are one line."""
+    yield from ("## Targets", "", _line(["where", "what", "at most", "met", "missed"]), _line(["---"] * 5))
+    verdicts: dict[Any, dict[str, list[str]]] = {}
     missed: dict[str, list[str]] = {}
-    for tree, case, what, limit, value in _checks(results):
-        # Two medians of noisy times differ by some percent where the programs are the same.
-        close = what == "step" and limit == 1.0 and value <= 1.05
-        verdict = "met" if value <= limit else "met within noise" if close else "missed"
-        lines.append(_line([tree, case, what, f"{limit:g}", f"{value:.3g}", verdict]))
-        if verdict == "missed":
-            missed.setdefault(REASONS.get((case, what), "no reason is known"), []).append(f"{case}, {what}, {tree}")
+    for check in checks(results):
+        row = verdicts.setdefault((check.where, check.what, f"{check.most:g}"), {"met": [], "missed": []})
+        row["missed" if check.verdict == "missed" else "met"].append(f"{check.case} {check.measured:.3g}")
+        if check.verdict == "missed":
+            missed.setdefault(check.why, []).append(f"{check.case}, {check.what}, {check.where}")
+    for what, row in verdicts.items():
+        yield _line([*what, *("; ".join(row[verdict]) for verdict in ("met", "missed"))])
     if missed:
-        lines += ["", "## Missed, and why", ""]
-        lines += [f"- **{'; '.join(cases)}**: {reason}." for reason, cases in missed.items()]
-    return "\n".join(lines) + "\n"
+        yield from ("", "## Missed, and why", "")
+        yield from (f"- **{'; '.join(cases)}**: {reason}." for reason, cases in missed.items())
+
+
+def _table(rows: dict[str, dict[str, str]]) -> list[str]:
+    header = ["", *next(iter(rows.values()))]
+    return [_line(header), _line(["---"] * len(header)), *(_line([name, *row.values()]) for name, row in rows.items())]
 
 
 def _line(cells: list[str]) -> str:

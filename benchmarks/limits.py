@@ -1,0 +1,145 @@
+"""What is asked of the measurements, and why what is missed is missed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["ELEMENTWISE", "NORMS", "Check", "checks", "compile_ratio", "least_bytes", "seconds", "step_ratio"]
+
+Record = dict[str, Any]
+
+ELEMENTWISE = (
+    "sgd", "momentum", "adam", "adamw", "nadam", "amsgrad", "adamax", "adabelief", "lion", "rmsprop", "radam",
+    "adabound (Optax: adam)", "adamw, cosine", "adamw, piecewise", "adamw, exponential",
+)  # fmt: skip
+BIG, GPT2, MANY, SOME, FEW = (
+    "one leaf of 64 M", "GPT-2 small", "2,000 small leaves", "200 small leaves", "272 parameters",
+)  # fmt: skip
+NORMS = ("clip + adamw", "lamb", "lars", "adafactor")
+# How many arrays of the size of the parameters are read once more, as what they are needed for has to be known first:
+# clip the gradients; lars and lamb what their direction is made of, and the parameters; adafactor both, and the
+# gradients a third time, for the norm of a direction that needs the rows and the columns.
+AGAIN = {"clip + adamw": 1, "lars": 2, "lamb": 3, "adafactor": 3}
+
+
+def seconds(record: Record) -> float:
+    """Of trace + lower + compile."""
+    return float(record["trace_s"] + record["lower_s"] + record["compile_s"])
+
+
+def step_ratio(row: Record) -> float:
+    """Of the medians of a step."""
+    return float(row["gradtx"]["step_s"] / row["optax"]["step_s"])
+
+
+def compile_ratio(row: Record) -> float:
+    """Of trace + lower + compile."""
+    return seconds(row["gradtx"]) / seconds(row["optax"])
+
+
+def least_bytes(case: str, row: Record) -> float:
+    """The memory traffic of a step that reads and writes no array more often than its formula must."""
+    return float(row["gradtx"]["moved_bytes"] + AGAIN.get(case, 0) * row["param_bytes"])
+
+
+class Check(NamedTuple):
+    """A measurement, and the most that it should be."""
+
+    where: str
+    case: str
+    what: str
+    most: float
+    measured: float
+
+    @property
+    def verdict(self) -> str:
+        """Two medians of noisy times differ by some percent where the programs are the same."""
+        if self.measured <= self.most * 1.003 + 1e-9:
+            return "met"
+        noisy = self.what in ("step", "compile") and self.measured <= self.most * 1.05
+        return "met within noise" if noisy else "missed"
+
+    @property
+    def why(self) -> str:
+        """The reason for missing it."""
+        for device in (self.where.split(",")[0], ""):
+            if reason := REASONS.get((device, self.case, self.what)) or REASONS.get((device, "", self.what)):
+                return reason
+        return "no reason is known"
+
+
+def _compared(what: str) -> Callable[[str, Record], float]:
+    def compare(case: str, row: Record) -> float:
+        return float(row["gradtx"][what] / row["optax"][what])
+
+    return compare
+
+
+MEASURES: dict[str, Callable[[str, Record], float]] = {
+    "step": lambda case, row: step_ratio(row),
+    "compile": lambda case, row: compile_ratio(row),
+    "temporaries": lambda case, row: row["gradtx"]["temporary_bytes"] / row["param_bytes"],
+    "bytes over the least": lambda case, row: row["gradtx"]["traffic_bytes"] / least_bytes(case, row),
+    "bytes over Optax's": _compared("traffic_bytes"),
+    "kernels over Optax's": lambda case, row: row["gradtx"]["kernels"] - row["optax"]["kernels"],
+    "collectives over Optax's": lambda case, row: row["gradtx"]["collectives"] - row["optax"]["collectives"],
+}
+
+ON_CPU: list[tuple[str, tuple[str, ...], str, float]] = [
+    *(
+        (tree, ("adam", "adamw", "nadam", "amsgrad", "adamax", "rmsprop", "radam"), "step", 1.05)
+        for tree in (BIG, GPT2)
+    ),
+    *((tree, ("clip + adamw",), "step", 0.7) for tree in (BIG, GPT2)),
+    *((tree, ("lion", "adabelief"), "step", 0.55) for tree in (BIG, GPT2)),
+    *((tree, ("lamb", "lars", "adafactor"), "step", 0.6) for tree in (BIG, GPT2)),
+    (FEW, ("adam", "adamw", "clip + adamw"), "step", 1.1),
+    (MANY, ("adam",), "compile", 0.9),
+    (MANY, ("clip + adamw",), "compile", 0.6),
+    (MANY, ("lamb",), "compile", 0.4),
+    *((tree, (*ELEMENTWISE, *NORMS), "temporaries", 0.01) for tree in (BIG, GPT2)),
+]
+
+ON_TARGETS: list[tuple[str, tuple[str, ...], str, float]] = [
+    (BIG, (*ELEMENTWISE, *NORMS), "bytes over the least", 1.0),
+    (SOME, ELEMENTWISE, "bytes over the least", 1.0),
+    (SOME, NORMS, "bytes over the least", 1.05),
+    (SOME, NORMS, "bytes over Optax's", 1.0),
+    (BIG, (*ELEMENTWISE, *NORMS), "temporaries", 0.01),
+    (SOME, (*ELEMENTWISE, *NORMS), "temporaries", 0.05),
+    (BIG, (*ELEMENTWISE, *NORMS), "compile", 1.1),
+    (SOME, (*ELEMENTWISE, *NORMS), "compile", 1.0),
+    *((f"{tree}, on 4 devices", NORMS, "collectives over Optax's", 0) for tree in (BIG, SOME)),
+]
+MORE_KERNELS = {
+    "h200": [(BIG, (*ELEMENTWISE, *NORMS), 1.0), (SOME, (*ELEMENTWISE, *NORMS), 1.0)],
+    "v5e": [(BIG, (*ELEMENTWISE, *NORMS), 2.0)],
+}
+
+
+def checks(results: Record) -> Iterator[Check]:
+    """All that were measured."""
+    yield from _of_trees("", ON_CPU, results.get("trees", {}))
+    for where, rows in results.get("overhead", {}).items():
+        for case, row in rows.items():
+            if where.startswith("trace"):
+                yield Check(where, case, "make_step over closed", 1.2, row["make_step"] / row["closed"])
+                yield from (Check(where, case, f"{f} over Optax's", 1.0, row[f] / row["optax"]) for f in FORMS)
+            else:
+                yield Check(where, case, "time over Optax's", OVERHEAD[where], row["gradtx"] / row["optax"])
+    for target, found in results.get("targets", {}).items():
+        kernels = [(tree, cases, "kernels over Optax's", most) for tree, cases, most in MORE_KERNELS[target]]
+        yield from _of_trees(f"{target}, ", ON_TARGETS + kernels, found["trees"])
+
+
+def _of_trees(device: str, asked: list[tuple[str, tuple[str, ...], str, float]], trees: Record) -> Iterator[Check]:
+    for tree, cases, what, most in asked:
+        for case in cases:
+            if row := trees.get(tree, {}).get(case):
+                yield Check(f"{device}{tree}", case, what, most, MEASURES[what](case, row))
+
+
+FORMS = ("closed", "make_step")
+OVERHEAD = {"eager update, 272 parameters": 0.5, "import": 1.5}
+
+# By device ("" for this one), case ("" for all) and what is measured.
+REASONS: dict[tuple[str, str, str], str] = {}
