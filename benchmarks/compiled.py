@@ -72,7 +72,9 @@ def _counts(computations: dict[str, list[_Instruction]], name: str) -> Counts:
             called = [_counts(computations, c) for c in re.findall(CALLS[operation], attributes) if c in computations]
             total = total.plus(min(called, key=lambda counts: counts.bytes))
         elif not FREE.fullmatch(operation):
-            read = {same.get(operand, operand) for operand in operands}
+            # What starts a copy has its operands among its results; a reduction has not.
+            repeated = operation.endswith("-start") and operation != "all-reduce-start"
+            read = set() if repeated else {same.get(operand, operand) for operand in operands}
             moved = size + sum(sizes.get(operand, 0) for operand in read)
             total = total.plus(Counts(1, moved, operation.startswith(COLLECTIVES)))
     return total

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Period
 from gradtx.core.numerics import global_norm, increment, least
-from gradtx.core.roles import Factored, Number, Slot
+from gradtx.core.roles import Count, Factored, Number, Slot
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import is_none, map_leaves, zeros_like
 from gradtx.linesearch.objective import dot, scalar_dtype
@@ -28,7 +28,7 @@ Tree = Any
 class LBFGSState(NamedTuple):
     """The last point, and the memory: rings of m slots, stacked along a new first axis of each leaf."""
 
-    count: Number  # int32, steps taken
+    count: Count  # int32, steps taken
     pair_count: Number  # int32, pairs kept so far; the next one goes to slot pair_count mod m
     params: Slot  # of the last step, in float32 or wider
     updates: Slot  # the gradient there
@@ -98,7 +98,7 @@ def _update(scale_init_precond: bool, g: Tree, state: LBFGSState, params: Tree) 
     moved = ss > 0
     size = jnp.sqrt(ss) * jnp.sqrt(yy)
     sound = (sy > jnp.finfo(sy.dtype).eps * size) & (size < jnp.inf) & (jnp.minimum(sy, yy) > least(sy.dtype))
-    keep = sound & (state.count > 0)
+    keep = sound & (dot(state.updates, state.updates) > 0)  # else there is no last point yet
     slot = state.pair_count % state.weights_memory.size
 
     # Also a pair that is not kept is written, with the weight 0: a choice by sums over all leaves would be compiled

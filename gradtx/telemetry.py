@@ -177,7 +177,7 @@ def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = Non
             taken = measured(updates, outgoing, params) | averaged
             samples = state.count // every + 1
             for name in taken:
-                if named[name] in _MEANS:
+                if isinstance(named[name], str) and named[name] in _MEANS:
                     taken[name] = jax.tree.map(
                         lambda old, x: old + (x - old) / samples, state.measurements[name], taken[name]
                     )

@@ -121,14 +121,15 @@ ENTRY %main (x: f32[8,4], which: s32[]) -> (f32[8,4], bf16[2]) {
   %which = s32[] parameter(1)
   %same = f32[32]{0} bitcast(%x)
   %f = f32[8,4]{1,0} fusion(%x, %same), kind=kLoop, calls=%fused
-  %on_chip = f32[8,4]{1,0:T(8,128)S(1)} copy(%f)
+  %start = (f32[8,4]{1,0:T(8,128)S(1)}, f32[8,4]{1,0}, u32[]{:S(2)}) copy-start(%f)
+  %on_chip = f32[8,4]{1,0:T(8,128)S(1)} copy-done(%start)
   %sum = bf16[2]{0} all-reduce(%on_chip), replica_groups={}, to_apply=%fused
   %chosen = f32[8,4]{1,0} conditional(%which, %f, %f), branch_computations={%small, %large}
   ROOT %both = (f32[8,4]{1,0}, bf16[2]{0}) tuple(%chosen, %sum)
 }
 """
     array = 4 * 8 * 4
-    assert count(hlo) == Counts(kernels=3, bytes=2 * array + array + 4, collectives=1)
+    assert count(hlo) == Counts(kernels=3, bytes=2 * array + array + 4 + 4, collectives=1)
     with pytest.raises(ValueError, match="no ENTRY"):
         count("nothing")
 

@@ -166,6 +166,33 @@ def test_results_may_be_donated_to_a_compiled_step():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((updates, state)))
 
 
+def test_a_schedule_of_ones_own_runs_line_by_line():
+    rates = [1.0]
+
+    @gradtx.schedule
+    def now():
+        return lambda count: rates[-1] if int(count) >= 0 else 0.0
+
+    tx = gradtx.sgd(now())
+    _, state = step(tx)
+    rates.append(3.0)
+    updates, _ = step(tx, state)
+    assert_close(updates, jax.tree.map(lambda g: -3 * g, GRADIENT))
+
+
+def test_a_measurement_with_a_state_is_compiled_too(traces):
+    tx = gradtx.monitor({"mean": gradtx.ema(0.9), "clipped": "clip_rate"}, gradtx.clip(0.1))
+    _, state = step(tx)
+    assert set(gradtx.metrics(state)) >= {"clipped"}
+    assert traces.count > 0
+
+
+def test_an_atom_from_a_namespace_without_a_name():
+    namespace = {"gradtx": gradtx}
+    exec("@gradtx.transformation\ndef negated():\n    return gradtx.leafwise(emit=lambda u: -u)\n", namespace)
+    assert_close(step(namespace["negated"]())[0], jax.tree.map(jnp.negative, GRADIENT))
+
+
 # Through jit, as arguments
 
 

@@ -45,7 +45,6 @@ class Body:
     extra_args: frozenset[str] = frozenset()  # "*" for any
     required: frozenset[str] = frozenset()  # the extra arguments without a default
     takes_all = False  # whether it is given every extra argument, to pass them on
-    pure = False  # whether it has no Python but this library's, so that an eager step may be compiled
 
     def init(self, params: Tree) -> Tree:
         """The state to start from."""

@@ -25,13 +25,7 @@ from gradtx.core.roles import Inner
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation
 from gradtx.core.tree import map_leaves
 
-__all__ = [
-    "add",
-    "chain",
-    "identity",
-    "named_chain",
-    "product",
-]
+__all__ = ["add", "chain", "identity", "named_chain", "product"]
 
 Tree = Any
 

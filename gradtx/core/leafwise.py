@@ -23,6 +23,7 @@ Up to `count`, s is the state before the step; from then on its numbers are new,
 that is applied to a tree is in `lifting`.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -138,6 +139,10 @@ class _Function:
     """A function of some of the things that a leaf-wise function may read, called with all of them."""
 
     def __init__(self, what: str, f: Callable[..., Any], known: str):
+        if not inspect.isfunction(f):
+            raise TypeError(
+                f"leafwise: {what} must be a def or a lambda, whose parameters name what it reads; got {f!r}"
+            )
         code = f.__code__
         named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
         self.f, self.reads = f, code.co_varnames[: named[0]]

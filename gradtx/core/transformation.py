@@ -98,7 +98,7 @@ class GradientTransformation(Value):
                 check_match(updates, params)
         try:
             needed = {name: extra_args[name] for name in body.extra_args & extra_args.keys()}
-            if body.pure and _are_arrays((self, updates, state, params, needed)):
+            if _are_arrays((self, updates, state, params, needed)) and self._once("ours", lambda: _is_ours(self)):
                 numbers = self._once("numbers", lambda: jax.tree.map(jnp.asarray, self))
                 return _compiled(numbers, updates, state, params, needed)
             return run(body, updates, state, params, extra_args)
@@ -130,11 +130,10 @@ class GradientTransformation(Value):
 
     def _build(self) -> Body:
         result = self._result(self._rounded)
-        parts = within = list(map(build, _transformations_in(self.arguments)))
+        parts = list(map(build, _transformations_in(self.arguments)))
         recorded = self._recorded()
         if isinstance(result, GradientTransformation):
-            within = [*parts, build(result)]
-            body = copy.copy(within[-1])
+            body = copy.copy(build(result))
         elif isinstance(result, Leafwise):
             body = HyperparamsLeaf(self, recorded, result) if recorded and isinstance(result, Atom) else result
         elif isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
@@ -145,8 +144,6 @@ class GradientTransformation(Value):
         else:
             raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {result!r}")
         body.tx, body.name = self, self.name
-        ours = self.constructor.__module__.startswith("gradtx.") and not _holds_functions(self)
-        body.pure = ours and all(part.pure for part in within)
         return body
 
     def _recorded(self) -> dict[str, Any]:
@@ -279,11 +276,14 @@ def _are_arrays(tree: Tree) -> bool:
     )
 
 
-def _holds_functions(tx: Value) -> bool:
-    """Whether functions that a user wrote are among the arguments: a mask, a schedule."""
-    leaves = jax.tree.leaves(tx, is_leaf=lambda x: isinstance(x, Static))
-    found = (leaf.value for leaf in leaves if isinstance(leaf, Static))
-    return any(callable(x) and not isinstance(x, type) for x in found)
+def _is_ours(x: Any) -> bool:
+    """Whether all Python in it is this library's: no constructor of a user's, and no function (a mask, a schedule)."""
+    if isinstance(x, Static):
+        return not callable(x.value) or isinstance(x.value, type)
+    if not isinstance(x, Value):
+        return True
+    inside = jax.tree.leaves(list(x._arguments.values()), is_leaf=lambda x: isinstance(x, (Static, Value)))
+    return (x.constructor.__module__ or "").startswith("gradtx.") and all(map(_is_ours, inside))
 
 
 # Errors
