@@ -1,7 +1,7 @@
 """Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
 
 Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
-form on CPU is chosen here, when a program is lowered, and nowhere else: `norm`, `aside` and `after`.
+form on CPU is chosen here, when a program is lowered: `norm`, `aside`, `after`. (And by `accumulate`, for its branch.)
 """
 
 import functools
