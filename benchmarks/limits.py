@@ -159,8 +159,8 @@ SCALARS = (
     "records and, for radam and schedules, what is computed of the count; all are of one number"
 )
 PADDED = (
-    "as in Optax: each number has a buffer of 256 bytes, as many as half of these leaves have. No temporary has the size "
-    "of a larger leaf"
+    "as in Optax: each number has a buffer of 256 bytes, as many as half of these leaves have. No temporary has the "
+    "size of a larger leaf"
 )
 SAME = (
     "the same kernels as Optax's, in place; the medians of one and the same program differ by some percent from run to "
