@@ -184,8 +184,8 @@ REASONS: dict[tuple[str, str, str], str] = {
         "not looked into"
     ),
     ("v5e", "lamb", "bytes over Optax's"): (
-        "small leaves stay on the chip between kernels as far as XLA's schedule finds room for them; it is 0.998 of what "
-        "leaves would need that do not"
+        "small leaves stay on the chip between kernels as far as XLA's schedule finds room for them; it is 0.998 of "
+        "what leaves would need that do not"
     ),
     **{("", case, "step"): SAME for case in ("adam", "adamw", "nadam", "amsgrad", "adamax", "rmsprop", "radam")},
 }
