@@ -63,11 +63,11 @@ def scale_by_factored_rms(
         return _factored_axes(np.shape(p), min_dim_size_to_factor) if factored else None
 
     def init(p: jax.Array) -> FactoredState:
-        v = zeros_like(real_like(p))
+        p = real_like(p)
         if not axes(p):
-            return FactoredState(0, None, None, v)
+            return FactoredState(0, None, None, zeros_like(p))
         rows, columns = axes(p)
-        return FactoredState(0, _largest(v, columns), _largest(v, rows), None)  # zeros, sharded as p is
+        return FactoredState(0, zeros_like(_first(p, columns)), zeros_like(_first(p, rows)), None)
 
     def decay(s: FactoredState) -> Any:
         t = jnp.maximum(s.count - step_offset + 1, 1).astype(float)
@@ -134,11 +134,11 @@ def covering_sum(decay: Fraction = 1.0) -> Any:
         along = [jnp.expand_dims(m, _others(i, u)) for i, m in enumerate(s.maxima)] if u.ndim > 1 else s.maxima
         return share * u + decay * functools.reduce(jnp.minimum, along)
 
-    def shrunk(x: jax.Array) -> CoveringSumState:
-        return CoveringSumState(tuple(_largest(x, _others(i, x)) for i in range(x.ndim)) if x.ndim > 1 else (x,))
+    def shrunk(x: jax.Array, shrink: Callable[[jax.Array, Any], jax.Array] = _largest) -> CoveringSumState:
+        return CoveringSumState(tuple(shrink(x, _others(i, x)) for i in range(x.ndim)) if x.ndim > 1 else (x,))
 
     return leafwise(
-        init=lambda p: shrunk(zeros_like(real_like(p))),
+        init=lambda p: CoveringSumState(zeros_like(shrunk(real_like(p), _first).maxima)),
         before=covered,
         advance=lambda x: shrunk(x),
         emit=lambda x: x,
@@ -147,6 +147,11 @@ def covering_sum(decay: Fraction = 1.0) -> Any:
 
 def _others(axis: int, x: jax.Array) -> tuple[int, ...]:
     return tuple(i for i in range(x.ndim) if i != axis)
+
+
+def _first(x: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:
+    """Like what is left of x after a reduction, in shape and sharding. (XLA would compute one of zeros, for minutes.)"""
+    return _largest(x[tuple(slice(1 if i in np.atleast_1d(axes) else None) for i in range(x.ndim))], axes)
 
 
 def _largest(x: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:

@@ -165,3 +165,11 @@ def test_a_state_in_which_leaves_have_weights_of_their_own_goes_on():
         assert_close(updates, a | b, rtol=1e-6)
     again, _ = gradtx.migrate_state(split, tx, later)
     assert_close(again, split)
+
+
+@pytest.mark.parametrize("tx", [gradtx.adafactor(1e-3), gradtx.sm3(1e-3)], ids=lambda tx: tx.name)
+def test_a_compiled_init_reduces_nothing_that_is_constant(tx):
+    params = {"w": jnp.ones((256, 512))}
+    text = jax.jit(tx.init).lower(params).as_text()
+    reduced = [line for line in text.splitlines() if "stablehlo.reduce" in line]
+    assert "256x512" not in "".join(reduced)
