@@ -150,7 +150,7 @@ def _others(axis: int, x: jax.Array) -> tuple[int, ...]:
 
 
 def _first(x: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:
-    """Like what is left of x after a reduction, in shape and sharding. (XLA would compute one of zeros, for minutes.)"""
+    """Like what is left of x after a reduction, in shape and sharding. (One of zeros XLA would compute for minutes.)"""
     return _largest(x[tuple(slice(1 if i in np.atleast_1d(axes) else None) for i in range(x.ndim))], axes)
 
 
