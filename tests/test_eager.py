@@ -187,6 +187,14 @@ def test_a_measurement_with_a_state_is_compiled_too(traces):
     assert traces.count > 0
 
 
+@pytest.mark.parametrize("around", [lambda tx: tx, gradtx.chain, lambda tx: gradtx.masked(tx, "*")])
+def test_what_a_combinator_reads_of_the_extra_arguments_reaches_it(around, traces):
+    tx = around(gradtx.skip_spikes(gradtx.sgd(0.1), of="value"))
+    updates, _ = step(tx, value=1.0)
+    assert_close(updates, jax.tree.map(lambda g: -0.1 * g, GRADIENT))
+    assert traces.count > 0
+
+
 def test_an_atom_from_a_namespace_without_a_name():
     namespace = {"gradtx": gradtx}
     exec("@gradtx.transformation\ndef negated():\n    return gradtx.leafwise(emit=lambda u: -u)\n", namespace)

@@ -97,7 +97,8 @@ class GradientTransformation(Value):
             with naming(self):
                 check_match(updates, params)
         try:
-            needed = {name: extra_args[name] for name in body.extra_args & extra_args.keys()}
+            taken = extra_args.keys() if body.takes_all else body.extra_args & extra_args.keys()
+            needed = {name: extra_args[name] for name in taken}
             if _are_arrays((self, updates, state, params, needed)) and self._once("ours", lambda: _is_ours(self)):
                 numbers = self._once("numbers", lambda: jax.tree.map(jnp.asarray, self))
                 return _compiled(numbers, updates, state, params, needed)
