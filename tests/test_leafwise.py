@@ -359,5 +359,21 @@ def test_parts_of_a_chain_are_parts_by_themselves():
 
 @pytest.mark.parametrize("f", [jnp.abs, functools.partial(jnp.add, 1)], ids=["jitted", "partial"])
 def test_a_function_that_does_not_say_what_it_reads_is_refused(f):
-    with pytest.raises(TypeError, match="leafwise: emit must be a def or a lambda, whose parameters name"):
+    with pytest.raises(TypeError, match="leafwise: emit must be a def or lambda, whose parameters name"):
         gradtx.leafwise(emit=f)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_what_only_passes_keeps_its_dtype(jit):
+    updates = {"kernel": jnp.ones((2, 2), jnp.bfloat16), "bias": jnp.ones(2, jnp.bfloat16)}
+    for tx, passing, written in (
+        (gradtx.identity(), ("kernel", "bias"), ()),
+        (gradtx.masked(gradtx.scale(2.0), "kernel"), ("bias",), ("kernel",)),
+        (gradtx.chain(gradtx.identity(), gradtx.freeze("bias")), ("kernel",), ("bias",)),
+        (gradtx.product(gradtx.identity(), gradtx.identity()), (), ("kernel", "bias")),
+        (gradtx.chain(gradtx.identity(), gradtx.scale(2.0)), (), ("kernel", "bias")),
+    ):
+        update = jax.jit(tx.update) if jit else tx.update
+        found, _ = update(updates, tx.init(updates), updates)
+        assert all(found[name].dtype == jnp.bfloat16 for name in passing)
+        assert all(found[name].dtype == jnp.float32 for name in written)

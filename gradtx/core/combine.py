@@ -114,6 +114,7 @@ class _Chain(_Parts):
 
     def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
         super().__init__(parts, init)
+        self.passes = all(part.passes for part in self.parts)
         if self.parts and self.parts[0].together:
             of_leaf, of_all = self.parts[0].together
             self.together = lambda s, u, p: of_leaf(s[0], u, p), of_all
@@ -229,6 +230,7 @@ def identity() -> Any:
 class _SideBySide(_Parts):
     """Every part sees the same update; what they make of it is combined."""
 
+    passes = False
     combine: Callable[[Any, Any], Any]
 
     def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:

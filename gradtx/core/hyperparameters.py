@@ -48,7 +48,7 @@ class HyperparamsLeaf(Leafwise):
     """A leaf-wise atom whose hyperparameters are recorded: what a leaf uses is what its state says."""
 
     def __init__(self, tx: Any, recorded: dict[str, Any], atom: Leafwise):
-        self.made_by, self.recorded = tx, recorded
+        self.made_by, self.recorded, self.passes = tx, recorded, atom.passes
         self.needs_params, self.extra_args, self.required = atom.needs_params, atom.extra_args, atom.required
         if atom.together:
             self.together = self._read, atom.together[1]

@@ -49,6 +49,7 @@ class Leafwise(Body):
     `init` is of trees; all else of the state as one leaf sees it.
     """
 
+    passes = True  # whether the update leaves as it came, in its own dtype
     together: tuple[Any, Any] | None = None  # (s, u, p) -> numbers of a leaf; and what becomes of a vector of them
 
     def update(self, updates: Tree, state: Tree, params: Tree, extra_args: Any, source: Any = None) -> Any:
@@ -140,9 +141,7 @@ class _Function:
 
     def __init__(self, what: str, f: Callable[..., Any], known: str):
         if not inspect.isfunction(f):
-            raise TypeError(
-                f"leafwise: {what} must be a def or a lambda, whose parameters name what it reads; got {f!r}"
-            )
+            raise TypeError(f"leafwise: {what} must be a def or lambda, whose parameters name what it reads; got {f!r}")
         code = f.__code__
         named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
         self.f, self.reads = f, code.co_varnames[: named[0]]
@@ -173,8 +172,8 @@ class Atom(Leafwise):
         of_leaf = reading("together", together and together[0], "sup")
         if of_leaf:
             self.together = lambda s, u, p: of_leaf(s=_wide(s), u=u, p=p), together[1]
-        functions = [self._numbers, self._count, self._before, self._advance, self._emit, of_leaf]
-        functions = [f for f in functions if f]
+        self.passes = emit is None
+        functions = [f for f in (self._numbers, self._count, self._before, self._advance, self._emit, of_leaf) if f]
         self.extra_args = frozenset().union(*(f.extra_args for f in functions))
         self.required = frozenset().union(*(f.required for f in functions))
         self.needs_params = any("p" in f.reads for f in functions)
@@ -235,13 +234,11 @@ def _wide(s: Any) -> Any:
     """The state with its slots in float32 or wider, for computing with."""
 
     def widened(role: Role, value: Any) -> Any:
-        return jax.tree.map(lambda x: as_float32(x) if _narrow(x.dtype) else x, value) if role.of_leaves else value
+        if not role.of_leaves:
+            return value
+        return jax.tree.map(lambda x: as_float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, value)
 
     return map_fields(widened, s)
-
-
-def _narrow(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
 def _stored(new: Any, old: Any) -> Any:

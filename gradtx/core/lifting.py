@@ -93,6 +93,8 @@ def advance_tree(
     results = of_each(step, choices, everyones, numbers, rows, flat, theirs)
     rows = [row if result is None else result[0] for row, result in zip(rows, results, strict=True)]
     new, seen = ([result and result[i] for result in results] for i in (1, 2))
+    kept = [present(u) and leaf.resolve(choice).passes for (_, u), choice in zip(paths, choices, strict=True)]
+    new = [jnp.asarray(u) if keep else x for keep, x, (_, u) in zip(kept, new, paths, strict=True)]
     emitted = Emitted(emit, choices, list(zip(everyones, numbers, rows, flat, theirs, seen, strict=True)))
     return structure.unflatten(new), fields.joined(shared, rows), emitted
 
