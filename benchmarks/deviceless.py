@@ -22,8 +22,12 @@ TARGETS = {"h200": "cuda", "v5e": "tpu"}
 ENVIRONMENT = {
     # Without a device there is nothing to time kernels on: those are taken that XLA takes first.
     "cuda": {"XLA_FLAGS": "--xla_gpu_autotune_level=0"},
-    "tpu": {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"},
-}
+    # No process takes the chip from another: there is none.
+    "tpu": {
+        "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    },
+}  # fmt: skip
 PACKAGES = {"cuda": "jax_cuda12_plugin", "tpu": "libtpu"}
 
 

@@ -66,7 +66,8 @@ def test_a_grid_gives_what_each_rate_alone_gives(data):
         (grid,) = learned(data, [name], RATES)
         for i, rate in enumerate(RATES):
             (alone,) = learned(data, [name], (rate,))
-            np.testing.assert_allclose(grid.loss[i], alone.loss[0], rtol=1e-5)
+            # Products of matrices are added up in another order beside others; training lets that grow.
+            np.testing.assert_allclose(grid.loss[i], alone.loss[0], rtol=1e-4)
             np.testing.assert_array_equal(grid.accuracy[i], alone.accuracy[0])
 
 
