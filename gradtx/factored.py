@@ -10,7 +10,7 @@ import numpy as np
 
 from gradtx.core.arguments import Fraction, NonNegative, Real
 from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import abs_squared, aside, average, bounded_or_nan, increment, least, mean_square, sqrt
+from gradtx.core.numerics import abs_squared, aside, average, increment, least, most, sqrt, squared
 from gradtx.core.roles import Factored, Slot, Weight
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import real_like, zeros_like
@@ -33,6 +33,22 @@ def _factored_axes(shape: tuple[int, ...], smallest: int) -> tuple[int, int] | N
         return None
     *_, second, largest = np.argsort(shape, kind="stable")
     return (int(second), int(largest)) if shape[second] >= smallest else None
+
+
+def _mean_square(x: jax.Array, axis: int) -> jax.Array:
+    """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
+
+    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
+    """
+    return jnp.minimum(jnp.sum(squared(x), axis) / x.shape[axis], most(x.dtype) ** 2)
+
+
+def _bounded_or_nan(x: jax.Array) -> jax.Array:
+    """As `bounded`, but infinite entries become NaN.
+
+    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
+    """
+    return x / jnp.maximum(jnp.abs(x) / most(x.dtype), 1)
 
 
 @transformation
@@ -77,7 +93,7 @@ def scale_by_factored_rms(
         if not axes(g):
             return abs_squared(g) + epsilon
         rows, columns = axes(g)
-        return mean_square(g, columns) + epsilon, aside(lambda g: mean_square(g, rows), g) + epsilon
+        return _mean_square(g, columns) + epsilon, aside(lambda g: _mean_square(g, rows), g) + epsilon
 
     def advance(s: FactoredState, g: jax.Array, n: Any, x: Any) -> FactoredState:
         if not axes(g):
@@ -86,11 +102,11 @@ def scale_by_factored_rms(
 
     def emit(s: FactoredState, g: jax.Array) -> jax.Array:
         if not axes(g):
-            return bounded_or_nan(g) / sqrt(s.second_moment)
+            return _bounded_or_nan(g) / sqrt(s.second_moment)
         rows, columns = axes(g)
         r, c = jnp.expand_dims(s.row, columns), jnp.expand_dims(s.column, rows)
         total = jnp.mean(r, rows, keepdims=True) + least(r.dtype)
-        return bounded_or_nan(g) / sqrt(r / total) / sqrt(c)
+        return _bounded_or_nan(g) / sqrt(r / total) / sqrt(c)
 
     return leafwise(
         init=init,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.numerics import SMALL, aside, joined
+from gradtx.core.numerics import SMALL, apart, aside, joined
 from gradtx.core.roles import Role, map_fields
 from gradtx.core.tree import LeafError, as_float32, is_none, path_string, present
 
@@ -76,12 +76,13 @@ def advance_tree(
         numbers = [leaf.numbers(s, t, extra_args) for s in states]
         counted = [fields.parts(leaf.count(s, n, extra_args)) for s, n in zip(states, numbers, strict=True)]
         (shared, *_), rows = map(list, zip(*counted, strict=True))
+        everyones = [shared] * len(flat)
     else:
         s = fields.of_leaf(shared, fields.nothing)
         n = leaf.numbers(s, t, extra_args)
         shared, _ = fields.parts(leaf.count(s, n, extra_args))
-        numbers = [n] * len(flat)
-    everyones = [shared] * len(flat)
+        as_read, n = apart((shared, n))
+        numbers, everyones = [n] * len(flat), [as_read] * len(flat)
 
     def step(choice: Any, shared: list[Any], n: Any, row: list[Any], u: Any, p: Any) -> Any:
         s, u, x = leaf.resolve(choice).step(fields.of_leaf(shared, row), u, p, n, None)

@@ -1,7 +1,8 @@
 """Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
 
 Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
-form on CPU is chosen here, when a program is lowered: `norm`, `aside`, `after`. (And by `accumulate`, for its branch.)
+form on CPU is chosen here, when a program is lowered: `norm`, `apart`, `after`, `aside`. (And by `accumulate`, for its
+branch.)
 """
 
 import functools
@@ -18,10 +19,10 @@ __all__ = [
     "SMALL",
     "abs_squared",
     "after",
+    "apart",
     "aside",
     "average",
     "bounded",
-    "bounded_or_nan",
     "dot",
     "global_dot",
     "global_norm",
@@ -29,7 +30,7 @@ __all__ = [
     "increment",
     "joined",
     "least",
-    "mean_square",
+    "most",
     "norm",
     "norms",
     "overall",
@@ -37,6 +38,7 @@ __all__ = [
     "rms",
     "seen",
     "sqrt",
+    "squared",
     "unseen",
 ]
 
@@ -78,27 +80,19 @@ def least(dtype: Any) -> float:
 
 
 @functools.cache
-def _limit(dtype: Any) -> float:
+def most(dtype: Any) -> float:
     """2⁻¹⁰ of the root of the largest float, 2e16 in float32: a million squares of it can be added."""
     return float(jnp.finfo(dtype).max) ** 0.5 / 1024
 
 
 def bounded(x: jax.Array) -> jax.Array:
     """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
-    limit = _limit(x.dtype)
+    limit = most(x.dtype)
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
         return jnp.where((size > limit) & (size < jnp.inf), x * (limit / jnp.maximum(size, limit)), x)
     low, high = (jnp.asarray(bound, x.dtype) for bound in (-limit, limit))
     return jax.lax.select(jax.lax.is_finite(x), jax.lax.clamp(low, x, high), x)
-
-
-def bounded_or_nan(x: jax.Array) -> jax.Array:
-    """As `bounded`, but infinite entries become NaN.
-
-    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
-    """
-    return x / jnp.maximum(jnp.abs(x) / _limit(x.dtype), 1)
 
 
 def abs_squared(x: jax.Array) -> jax.Array:
@@ -107,18 +101,11 @@ def abs_squared(x: jax.Array) -> jax.Array:
     One finite spike then cannot make a sum of squares infinite for good. It is not written with `bounded`: a shared
     intermediate of several operations is what XLA writes to memory instead of computing it twice.
     """
-    return jnp.minimum(_squared(x), _limit(x.dtype) ** 2)
+    return jnp.minimum(squared(x), most(x.dtype) ** 2)
 
 
-def mean_square(x: jax.Array, axis: int) -> jax.Array:
-    """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
-
-    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
-    """
-    return jnp.minimum(jnp.sum(_squared(x), axis) / x.shape[axis], _limit(x.dtype) ** 2)
-
-
-def _squared(x: jax.Array) -> jax.Array:
+def squared(x: jax.Array) -> jax.Array:
+    """|x|², real for complex x too."""
     return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
 
 
@@ -250,6 +237,16 @@ def after(x: jax.Array, *others: jax.Array) -> jax.Array:
         return jnp.where(lost, jnp.nan, x)
 
     return jax.lax.platform_dependent(x, *others, cpu=on_cpu, default=lambda x, *_: x)
+
+
+def apart(numbers: Tree) -> Tree:
+    """Numbers of which something is computed for every entry of an array.
+
+    XLA:CPU divides by 1 / w, computed once, only if nothing else reads w, not even the state that is returned.
+    """
+    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(numbers)):
+        return numbers
+    return jax.lax.platform_dependent(numbers, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def aside(f: Callable[..., Any], *args: Any) -> Any:
