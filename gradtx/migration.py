@@ -83,8 +83,9 @@ def migrate_state(
 
     A parameter that is new, or has another shape, begins as in a fresh state, its bias correction too: where others of
     the same average are kept, the weight of that average becomes a tree, with a number for each parameter. (Not where
-    one number of the whole run depends on it, as Prodigy's distance does.) A number of the whole run is kept with the
-    first of what it was measured of.
+    one number of the whole run depends on it, as Prodigy's distance does.) From then on the state has more leaves than
+    `new_tx.init(params)`: restore a checkpoint of it without a target, and give what comes to this function. A number
+    of the whole run is kept with the first of what it was measured of.
 
     Args:
       old_state: of the old transformation (for one of Optax see `from_optax_state`); or nested dicts with the same
@@ -153,7 +154,8 @@ def migrate_state(
             weights = {p: _like(begun, weight if kept[p] else begun) for p, weight in of_each.items()}
             if len({np.asarray(weight).tobytes() for weight in weights.values()}) > 1:
                 leaves[path] = _of_each(params, weights, begun)
-                split.append("/".join(path))
+                if not all(kept.values()):
+                    split.append("/".join(path))
 
     for path in [path for path, place in places.items() if place.role is Role.COUNT and path in reasons]:
         try:

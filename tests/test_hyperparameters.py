@@ -86,6 +86,31 @@ def test_a_hypergradient_through_the_state():
 # Names
 
 
+@pytest.mark.parametrize("labels", [("*/bias", "*"), ("dec/bias", "dec"), ("b/a", "a"), ("b", "*")])
+def test_a_rate_is_not_hidden_by_that_of_another_group(labels):
+    params = {"a": {"bias": jnp.ones(2)}, "b": {"a": jnp.ones(2)}, "dec": {"bias": jnp.ones(2), "w": jnp.ones(2)}}
+    one, other = labels
+    rates = {one: gradtx.sgd(0.25), other: gradtx.sgd(0.5)}
+    tx = gradtx.partition(rates if "*" in rates else rates | {"*": gradtx.set_to_zero()})
+    assert sorted(gradtx.hyperparams(tx.init(params)).values()) == [0.25, 0.5]
+    with pytest.raises(LookupError, match="several hyperparameters match"):
+        gradtx.get_hyperparam(tx.init(params), "learning_rate")
+    injected_one = injected(tx, f"{other}/learning_rate").init(params)
+    found = gradtx.hyperparams(gradtx.set_hyperparams(injected_one, **{f"{other}/learning_rate": 2.0}))
+    assert sorted(found.values()) == [0.25, 2.0]
+
+
+def test_a_rate_is_not_hidden_by_that_of_an_outer_chain():
+    tx = gradtx.chain(gradtx.sgd(0.25), gradtx.chain(gradtx.clip(1.0), gradtx.sgd(0.5)))
+    assert sorted(gradtx.hyperparams(tx.init(PARAMS)).values()) == [0.25, 0.5]
+
+
+def test_what_is_not_a_number_is_not_set():
+    state = injected(gradtx.sgd(0.1)).init(PARAMS)
+    with pytest.raises(ValueError, match="learning_rate must be a number, got 'fast'"):
+        gradtx.set_hyperparams(state, learning_rate="fast")
+
+
 def test_names_of_a_partition():
     tx = gradtx.partition({"layer": gradtx.adam(1e-3), "*": gradtx.sgd(0.1, momentum=0.9)})
     state = injected(tx, "layer/learning_rate", "momentum").init(PARAMS)

@@ -176,9 +176,9 @@ def test_an_atom_reads_what_its_parameters_name():
 
 def test_what_a_function_may_not_read_is_named():
     for functions, message in (
-        ({"emit": lambda s, w: w}, "emit reads 'w'; it may read s, u, p, n, x"),
+        ({"emit": lambda s, w: w}, r"emit reads 'w'; it may read s, u \(or g\), p, n, x"),
         ({"numbers": lambda u: u}, "numbers reads 'u'; it may read s, t"),
-        ({"together": (lambda x: x, jnp.sum)}, "together reads 'x'; it may read s, u, p"),
+        ({"together": (lambda x: x, jnp.sum)}, r"together reads 'x'; it may read s, u \(or g\), p"),
     ):
         with pytest.raises(TypeError, match=message):
             largest(**functions).init(jnp.ones(2))
@@ -189,14 +189,30 @@ def test_a_state_says_its_roles_and_stays_what_it_is():
         largest: Any
         seen: gradtx.Count
 
-    with pytest.raises(TypeError, match="the fields of the state Undeclared must say their roles"):
+    with pytest.raises(TypeError, match=r"fields say their roles .* it returned Undeclared"):
         largest(init=lambda p: Undeclared(p, 0)).init(jnp.ones(2))
+    with pytest.raises(TypeError, match=r"init must return a named tuple .* it returned ArrayImpl"):
+        largest(init=lambda p: jnp.zeros(2)).init(jnp.ones(2))
     tx = largest(advance=lambda s, g: jnp.maximum(s.largest, g))
-    with pytest.raises(TypeError, match="a state LargestState became"):
+    with pytest.raises(TypeError, match="the new state must be a LargestState"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
     tx = largest(advance=lambda s, g: s._replace(largest=jnp.max(g)))
     with pytest.raises(LeafError, match=r"changed its shape from \(2,\) to \(\)"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("emit", [lambda u: None, lambda u: u.sum()], ids=["nothing", "one number"])
+def test_an_update_keeps_the_shape_of_its_leaf(emit):
+    tx = largest(emit=emit)
+    for x in (jnp.ones(2), jnp.ones(())) if emit(jnp.ones(())) is None else (jnp.ones(2),):
+        with pytest.raises(LeafError, match=r"became .*: an update keeps the shape of its leaf"):
+            tx.update(x, tx.init(x))
+
+
+def test_an_update_of_integers_becomes_one_of_floats():
+    tx = largest(emit=lambda u: (u > 0).astype(int))
+    updates, _ = tx.update(jnp.array([2.0, -3.0]), tx.init(jnp.ones(2)))
+    assert (updates.tolist(), updates.dtype) == ([1.0, 0.0], jnp.float32)
 
 
 def test_what_is_stored_keeps_its_dtype_and_is_computed_with_in_float32():

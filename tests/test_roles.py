@@ -163,8 +163,9 @@ def test_a_state_in_which_leaves_have_weights_of_their_own_goes_on():
         a, of_a = tx.update({"a": gradient["a"]}, of_a, {"a": later["a"]})
         b, of_b = tx.update({"b": gradient["b"]}, of_b, {"b": later["b"]})
         assert_close(updates, a | b, rtol=1e-6)
-    again, _ = gradtx.migrate_state(split, tx, later)
+    again, report = gradtx.migrate_state(split, tx, later)
     assert_close(again, split)
+    assert not report.split
 
 
 @pytest.mark.parametrize("tx", [gradtx.adafactor(1e-3), gradtx.sm3(1e-3)], ids=lambda tx: tx.name)

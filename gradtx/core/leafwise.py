@@ -124,7 +124,7 @@ def leafwise(
     >>> @gradtx.transformation
     ... def divide_by_largest():
     ...     return gradtx.leafwise(
-    ...         init=lambda p: LargestState(jnp.zeros_like(p)),
+    ...         init=lambda p: LargestState(jnp.zeros_like(p, jnp.float32)),
     ...         advance=lambda s, u: LargestState(jnp.maximum(s.largest, jnp.abs(u))),
     ...         emit=lambda s, u: u / s.largest,
     ...     )
@@ -149,7 +149,8 @@ class _Function:
         self.required = self.extra_args - (f.__kwdefaults__ or {}).keys()
         for name in self.reads:
             if name not in (*known, *("g" if "u" in known else "")):
-                raise TypeError(f"leafwise: {what} reads {name!r}; it may read {', '.join(known)}")
+                may = ", ".join(known).replace("u", "u (or g)")
+                raise TypeError(f"leafwise: {what} reads {name!r}; it may read {may}")
 
     def __call__(self, extra_args: dict[str, Any] | None = None, /, **given: Any) -> Any:
         extra = {name: extra_args[name] for name in self.extra_args & extra_args.keys()} if extra_args else {}
@@ -184,10 +185,11 @@ class Atom(Leafwise):
         structure: Any
         leaves, structure = jax.tree.flatten(params, is_leaf=is_none)
         states = [None if p is None else self._init(p) for p in leaves]
-        example = next((s for s in states if s is not None), None) or self._init(jnp.zeros(()))
+        example = next((s for s in states if s is not None), None)
+        example = self._init(jnp.zeros(())) if example is None else example
         if not is_state(example):
-            name = type(example).__name__
-            raise TypeError(f"{self.name}: the fields of the state {name} must say their roles: Slot, Weight, …")
+            needed = f"{self.name}: init must return a named tuple whose fields say their roles (Slot, Weight, …)"
+            raise TypeError(f"{needed}; it returned {type(example).__name__}")
         fields = [s and iter(s) for s in states]
 
         def gathered(role: Role, value: Any) -> Any:
@@ -218,7 +220,7 @@ class Atom(Leafwise):
             return u
         wide = _wide(s)
         result = self._emit(s=wide, u=u, p=p, n=n, x=x)
-        if np.shape(result) != np.shape(u):
+        if result is None or np.shape(result) != np.shape(u):
             raise misfit(np.shape(u), result)
         return no_wider(result, [u, *([] if p is None else [p]), *_slots(wide)])
 
@@ -244,7 +246,7 @@ def _wide(s: Any) -> Any:
 def _stored(new: Any, old: Any) -> Any:
     """The new state with the dtypes of the old one."""
     if type(new) is not type(old):
-        raise TypeError(f"a state {type(old).__name__} became {type(new).__name__}")
+        raise TypeError(f"the new state must be a {type(old).__name__}, as s._replace(…) is; got {type(new).__name__}")
     return type(old)(*(a if a is b else cast_like(a, b) for a, b in zip(new, old, strict=True)))
 
 

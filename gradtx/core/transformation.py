@@ -311,6 +311,6 @@ def _foreign_state(tx: GradientTransformation, updates: Tree, state: Tree, param
         if ours[path].shape != jnp.shape(given[path]):
             return (
                 f"{tx.name}: the state does not fit the parameters: {path} has shape {jnp.shape(given[path])}, "
-                f"expected {ours[path].shape}"
+                f"expected {ours[path].shape}; migrate_state(state, tx, params) carries over what fits"
             )
     return None

@@ -53,11 +53,10 @@ class LeafError(ValueError):
 
 def misfit(shape: tuple[int, ...], result: Any, path: str | None = None) -> LeafError:
     """The error that an update of this shape has become another."""
-    return LeafError(
-        f"{shape} became {np.shape(result)}: a hyperparameter is an array that does not fit. To run many values at "
-        "once, vmap over the optimizer: jax.vmap(gradtx.adam)(rates)",
-        path,
-    )
+    advice = "an update keeps the shape of its leaf"
+    if result is not None and np.size(result) > np.prod(shape):
+        advice = "a hyperparameter is an array that does not fit; for many values use jax.vmap(gradtx.adam)(rates)"
+    return LeafError(f"{shape} became {None if result is None else np.shape(result)}: {advice}", path)
 
 
 # Paths
@@ -105,13 +104,14 @@ def as_float32(x: Any) -> Any:
 
 
 def no_wider(result: Any, row: list[Any]) -> Any:
-    """Undo a widening to float64 by a hyperparameter: the leaves alone decide the precision."""
+    """Undo a widening to float64 by a hyperparameter: the leaves alone decide the precision. Integers become floats."""
     widest = functools.reduce(jnp.promote_types, (x.dtype for x in row))
+    if not jnp.issubdtype(result.dtype, jnp.inexact):
+        return result.astype(widest)
     if result.dtype == widest or jnp.finfo(result.dtype).bits <= jnp.finfo(widest).bits:
         return result
-    return result.astype(
-        jnp.promote_types(widest, jnp.complex64) if jnp.iscomplexobj(result) else jnp.finfo(widest).dtype
-    )
+    narrow = jnp.promote_types(widest, jnp.complex64) if jnp.iscomplexobj(result) else jnp.finfo(widest).dtype
+    return result.astype(narrow)
 
 
 def present(leaf: Any) -> bool:

@@ -268,8 +268,8 @@ def adamod(
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adamod(0.1, b3=0.5)
-    >>> tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0].item()  # half of Adam's
-    -0.0499...
+    >>> round(tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0].item(), 3)  # half of Adam's
+    -0.05
     """
     rate = chain(
         _adam_rate(b1, b2, inverse_root(eps)),

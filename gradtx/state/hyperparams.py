@@ -32,24 +32,41 @@ def _holds_hyperparams(x: Any) -> bool:
 
 
 class _Entry(NamedTuple):
-    path: tuple[str, ...]
+    place: tuple[str, ...]  # where the state is that has it
+    name: tuple[str, ...]
     value: Any
+    recorded: bool  # it says what a step has used
     settable: bool
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return (*(part for part in self.place if part != "inner_state"), *self.name)
+
+    def made_of_it(self, entries: "list[_Entry]") -> "list[_Entry]":
+        """The records further in of what is injected here: of paths that its name fits, the shortest."""
+        depth = len(self.place)
+        fitting = [
+            other
+            for other in entries
+            if other.recorded
+            and other.place[:depth] == self.place
+            and is_within(self.name, (*other.place[depth:], *other.name))
+        ]
+        least = min((len(other.path) for other in fitting), default=0)
+        return [other for other in fitting if len(other.path) == least]
 
 
 def _entries(state: Tree) -> list[_Entry]:
     """Every hyperparameter in a state. What is injected hides the records that are made of it further in."""
-    entries = []
-    for path, node in find(state, _holds_hyperparams):
-        injected = isinstance(node, InjectHyperparamsState)
-        place = tuple(name for name in path if name != "inner_state")
+    entries: list[_Entry] = []
+    for place, node in find(state, _holds_hyperparams):
+        recorded = isinstance(node, HyperparamsState)
         for name, value in node.hyperparams.items():
             (value,) = jax.tree.leaves(value)  # nnx.Optimizer wraps every array
-            settable = injected and name not in node.scheduled
-            entries.append(_Entry((*place, *name.split("/")), value, settable))
-            if not injected and any(is_within(other.path, entries[-1].path) for other in entries[:-1]):
-                entries.pop()
-    return entries
+            settable = not recorded and name not in node.scheduled
+            entries.append(_Entry(place, tuple(name.split("/")), value, recorded, settable))
+    hidden = {other.path for entry in entries if not entry.recorded for other in entry.made_of_it(entries)}
+    return [entry for entry in entries if not (entry.recorded and entry.path in hidden)]
 
 
 def hyperparams(state: Tree) -> dict[str, Any]:
@@ -114,7 +131,7 @@ def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
 
     Raises:
       LookupError: no injected hyperparameter, or several, match a name; lists the candidates.
-      ValueError: the value has another shape, or is NaN.
+      ValueError: the value has another shape, or is no number. (Whether it suits the optimizer is not known here.)
     """
     entries = _entries(state)
     settable = [entry.path for entry in entries if entry.settable]
@@ -147,7 +164,10 @@ def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
 
 def _as(name: str, old: Any, new: Any) -> jax.Array:
     """A new value in the form of the old one."""
-    new = jnp.asarray(new, jnp.result_type(old, float))
+    try:
+        new = jnp.asarray(new, jnp.result_type(old, float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {new!r}") from error
     if new.shape != jnp.shape(old):
         raise ValueError(f"{name} has shape {jnp.shape(old)} in this state, got {new.shape}")
     if not isinstance(new, jax.core.Tracer) and bool(jnp.isnan(new).any()):
