@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.core.build import is_transformation
 from gradtx.core.roles import Role, of_class
 from gradtx.core.tree import key_name, unshared
+from gradtx.core.value import show
 from gradtx.state.entries import entries, statistic_of
 from gradtx.state.hyperparams import step_count
 from gradtx.state.paths import by_path
@@ -99,6 +101,7 @@ def migrate_state(
 
     Raises:
       LookupError: a name in `renamed` that is not in the old state.
+      TypeError: `new_tx` is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> params = {"w": jnp.ones(3)}
@@ -109,6 +112,8 @@ def migrate_state(
     initialised 1 (nothing of that path in the old state):
       trace/trace/w
     """
+    if not is_transformation(new_tx):
+        raise TypeError(f"migrate_state(old_state, new_tx, params): new_tx is no transformation, got {show(new_tx)}")
     renamed = renamed or {}
     of_params = set(by_path(params))
     fresh = new_tx.init(params)

@@ -81,6 +81,13 @@ def test_a_removed_stage_is_dropped():
     assert {path.split("/")[0] for path in report.dropped} == {"trace"}
 
 
+def test_arguments_in_another_order_are_seen():
+    adam = gradtx.adam(0.1)
+    params, state = trained(adam)
+    with pytest.raises(TypeError, match=r"migrate_state\(old_state, new_tx, params\): new_tx is no transformation"):
+        gradtx.migrate_state(adam, state, params)
+
+
 def test_a_renamed_stage():
     params, old = trained(gradtx.chain(first=gradtx.trace(0.9), second=gradtx.scale_by_rms()))
     new_tx = gradtx.chain(momentum=gradtx.trace(0.9), second=gradtx.scale_by_rms())

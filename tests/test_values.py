@@ -220,6 +220,7 @@ def test_numbers_out_of_range(make, message):
         (lambda: gradtx.adam(), "adam: missing a required argument: 'learning_rate'"),
         (lambda: gradtx.adam(1e-3, beta1=0.9), "adam: no argument 'beta1'; did you mean 'b1'. its signature is"),
         (lambda: gradtx.adam(learning_rat=1e-3), "adam: no argument 'learning_rat'; did you mean 'learning_rate'"),
+        (lambda: gradtx.adam(lr=1e-3), "adam: no argument 'lr'; did you mean 'learning_rate'"),
         (lambda: gradtx.adam(None), "adam: learning_rate must be a number, an array or a schedule, got None"),
         (lambda: gradtx.chain(gradtx.adam), r"chain: adam is not a transformation .*did you mean adam\(…\)"),
         (lambda: gradtx.chain([gradtx.clip(1.0), gradtx.adam(1e-3)]), r"one by one: chain\(\*transformations\)"),

@@ -69,6 +69,7 @@ def _bind(owner: str, signature: inspect.Signature, args: Any, kwargs: Any) -> i
     unknown = [name for name in kwargs if name not in parameters]
     if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         close = difflib.get_close_matches(unknown[0], parameters, n=1, cutoff=0.5)
+        close += [name for name in parameters if "".join(word[:1] for word in name.split("_")) == unknown[0]]  # lr, wd
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise TypeError(f"{owner}: no argument {unknown[0]!r}; {hint}its signature is {_brief(signature)}")
     try:

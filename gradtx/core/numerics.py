@@ -1,8 +1,7 @@
 """Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
 
 Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
-form on CPU is chosen here, when a program is lowered: `norm`, `apart`, `after`, `aside`. (And by `accumulate`, for its
-branch.)
+form on CPU is chosen here, when a program is lowered: `norm`, `apart`, `after`, `aside` (and by `accumulate`).
 """
 
 import functools

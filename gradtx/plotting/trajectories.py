@@ -251,9 +251,9 @@ def draw_function(ax: Axes, function: Any, domain: Domain) -> None:
             ax.contour(x, y, values, levels=levels, colors=[ground.faint], linewidths=0.6, linestyles="solid")
         ax.set(xlim=(left, right), ylim=(bottom, top))
     else:
-        x = np.linspace(*domain[0], 301)
-        y = np.asarray(_values(function, jnp.asarray(x)), float)
-        ax.plot(x, y, color=ground.muted, linewidth=1, zorder=1)
+        line = np.linspace(*domain[0], 301)
+        y = np.asarray(_values(function, jnp.asarray(line)), float)
+        ax.plot(line, y, color=ground.muted, linewidth=1, zorder=1)
         low, high = (np.min(y, where=np.isfinite(y), initial=np.inf), np.max(y, where=np.isfinite(y), initial=-np.inf))
         margin = 0.08 * (high - low)
         ax.set(xlim=domain[0], ylim=(low - margin, high + margin))
