@@ -1,604 +1,107 @@
-"""Composable gradient transformations for JAX: optimizers that read like their formulas."""
+"""Composable gradient transformations for JAX: optimizers that read like their formulas.
 
-from gradtx import contrib as contrib
-from gradtx import plotting as plotting
-from gradtx.accumulation import (
-    ApplyEvery,
-    MultiSteps,
-    MultiStepsState,
-    accumulate,
-    apply_every,
-    skip_large_updates,
-    skip_not_finite,
+    tx = gradtx.adamw(1e-3, weight_decay=1e-2)      an optimizer is a value: print it, compare it, pass it through jit
+    step = gradtx.make_step(loss, tx)               a compiled training step
+
+Every everyday name is here, in `gradtx` itself. The same names stand in rooms, by what they are for:
+
+    gradtx.optimizers     adam, adamw, sgd, lion, muon, lbfgs, …: whole optimizers; `gradtx.optimizers()` lists them
+    gradtx.schedules      numbers that change with the step; any hyperparameter takes one
+    gradtx.atoms          what optimizers are made of: averages, preconditioners, clipping, weight decay, line searches
+    gradtx.wrappers       around an optimizer: accumulate, lookahead, ema_params, sam, schedule_free, guards, monitor
+    gradtx.core           chain, product, add, partition, masked; `transformation` and `leafwise` to write your own
+    gradtx.training       make_step, minimize, EarlyStopping, lr_range_test, sweep
+    gradtx.state          what a running optimizer holds: hyperparams, set_hyperparams, step_count
+    gradtx.inspection     describe a transformation, find one by its name
+    gradtx.checkpoints    to_config and from_config, migrate_state, states of Optax and torch
+    gradtx.plotting       pictures of schedules, paths, curves and sweeps
+    gradtx.losses, .projections, .tree, .tree_utils, .contrib       as in Optax
+
+`help(gradtx.adam)` explains one name, `help(gradtx.optimizers)` a room. Shared arguments are in README's glossary.
+"""
+
+from gradtx import (
+    contrib as contrib,
+    losses as losses,
+    optimizers as optimizers,
+    plotting as plotting,
+    projections as projections,
+    test_functions as test_functions,
+    tree as tree,
+    tree_utils as tree_utils,
 )
-from gradtx.averaging import (
-    AverageState,
-    LookaheadParams,
-    LookaheadState,
-    ema_params,
-    eval_params,
-    lookahead,
-    swa_params,
+from gradtx.atoms import *
+from gradtx.checkpoints import *
+from gradtx.core.arguments import (
+    Decay as Decay,
+    Dtype as Dtype,
+    NonNegative as NonNegative,
+    Positive as Positive,
+    Real as Real,
 )
-from gradtx.clipping import (
-    adaptive_grad_clip,
-    clip,
-    clip_by_block_norm,
-    clip_by_block_rms,
-    clip_by_bounds,
-    clip_by_global_norm,
-    per_example_global_norm_clip,
-    per_example_layer_norm_clip,
-    unitwise_norm,
-)
-from gradtx.conditional import (
-    ConditionallyMaskState,
-    ConditionallyTransformState,
-    SwitchState,
-    conditionally_mask,
-    conditionally_transform,
-    selective_transform,
-    switch_at,
-)
-from gradtx.config import ConfigError, from_config, to_config
-from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import (
-    add,
-    chain,
-    identity,
-    named_chain,
-    product,
+    add as add,
+    chain as chain,
+    identity as identity,
+    named_chain as named_chain,
+    product as product,
 )
-from gradtx.core.hyperparameters import HyperparamsState
-from gradtx.core.leafwise import leafwise
-from gradtx.core.numerics import global_norm
-from gradtx.core.roles import Count, EmptyState, Factored, Inner, Number, RandomKey, Slot, Weight
-from gradtx.core.schedule import Schedule, as_schedule, schedule
-from gradtx.core.select import masked, multi_transform, partition
+from gradtx.core.hyperparameters import HyperparamsState as HyperparamsState
+from gradtx.core.leafwise import leafwise as leafwise
+from gradtx.core.numerics import global_norm as global_norm
+from gradtx.core.roles import (
+    Count as Count,
+    EmptyState as EmptyState,
+    Factored as Factored,
+    Inner as Inner,
+    Number as Number,
+    RandomKey as RandomKey,
+    Slot as Slot,
+    Weight as Weight,
+)
+from gradtx.core.schedule import Schedule as Schedule, as_schedule as as_schedule, schedule as schedule
+from gradtx.core.select import (
+    masked as masked,
+    multi_transform as multi_transform,
+    partition as partition,
+)
 from gradtx.core.transformation import (
-    GradientTransformation,
-    GradientTransformationExtraArgs,
-    Transformation,
-    transformation,
+    GradientTransformation as GradientTransformation,
+    GradientTransformationExtraArgs as GradientTransformationExtraArgs,
+    Transformation as Transformation,
+    transformation as transformation,
 )
-from gradtx.core.tree import LeafError
-from gradtx.factored import covering_sum, scale_by_factored_rms
-from gradtx.foreign import from_optax_state, from_torch_state
-from gradtx.formulas.adam import (
-    adam,
-    adamw,
-    lamb,
-    nadam,
-    nadamw,
-    scale_by_adam,
-    scale_by_nadam,
-    warming_momentum_schedule,
+from gradtx.core.tree import LeafError as LeafError
+from gradtx.core.typing import (
+    OptState as OptState,
+    Params as Params,
+    ScalarOrSchedule as ScalarOrSchedule,
+    Updates as Updates,
 )
-from gradtx.formulas.adaptive import adadelta, adafactor, adagrad, rmsprop, scale_by_adadelta
-from gradtx.formulas.belief import adabelief, scale_by_belief
-from gradtx.formulas.bounded import (
-    adabound,
-    adaboundw,
-    amsbound,
-    amsboundw,
-    lower_bound_schedule,
-    upper_bound_schedule,
+from gradtx.inspection import Description as Description, describe as describe, get as get
+from gradtx.losses import *
+from gradtx.optimizers import *
+from gradtx.projections import project_params as project_params
+from gradtx.schedules import *
+from gradtx.state.hyperparams import (
+    InjectHyperparamsState as InjectHyperparamsState,
+    get_hyperparam as get_hyperparam,
+    hyperparams as hyperparams,
+    set_hyperparams as set_hyperparams,
+    step_count as step_count,
 )
-from gradtx.formulas.delayed import (
-    acprop,
-    adopt,
-    after_first_step,
-    delayed_ema,
-    power_schedule,
-    scale_by_acprop,
-    scale_by_adopt,
-)
-from gradtx.formulas.descent import lars, lion, scale_by_lion, sgd
-from gradtx.formulas.differences import (
-    adan,
-    difference,
-    optimistic_adam,
-    optimistic_adam_v2,
-    optimistic_gradient_descent,
-    scale_by_adan,
-    scale_by_optimistic_gradient,
-)
-from gradtx.formulas.distance import (
-    dog,
-    dowg,
-    mechanize,
-    scale_by_distance_over_gradients,
-    scale_by_dog,
-    scale_by_dowg,
-)
-from gradtx.formulas.dual_averaging import madgrad, scale_by_madgrad
-from gradtx.formulas.layerwise import (
-    divide_by_average_norm,
-    fromage,
-    novograd,
-    scale_by_novograd,
-)
-from gradtx.formulas.noisy import noisy_sgd
-from gradtx.formulas.orthogonal import matrices_and_others, muon, orthogonalize, scale_by_muon, scale_by_shape
-from gradtx.formulas.parameter_free import cocob, dadapt_adamw, prodigy, scale_by_cocob
-from gradtx.formulas.polyak import polyak_sgd, scale_by_polyak
-from gradtx.formulas.quasi_newton import lbfgs
-from gradtx.formulas.rearranged import (
-    adam_atan2,
-    adamod,
-    arctan,
-    clip_by_ema,
-    clip_rate,
-    laprop,
-    padam,
-    power,
-    stable_adamw,
-)
-from gradtx.formulas.second_order import hutchinson_estimator_diag_hessian, inverse_curvature, scale_by_sophia, sophia
-from gradtx.formulas.signs import rprop, scale_by_rprop, sign_sgd, signum
-from gradtx.formulas.sm3 import scale_by_sm3, sm3
-from gradtx.formulas.two_averages import (
-    ademamix,
-    grokfast,
-    qhadam,
-    scale_by_ademamix,
-    scale_by_qhadam,
-    scale_by_simplified_ademamix,
-    simplified_ademamix,
-)
-from gradtx.formulas.variance_reduced import extrapolate, mars
-from gradtx.formulas.variants import (
-    adamax,
-    adamaxw,
-    additive_average,
-    amsgrad,
-    radam,
-    rectify,
-    scale_by_adamax,
-    scale_by_amsgrad,
-    scale_by_radam,
-    scale_by_yogi,
-    yogi,
-)
-from gradtx.guards import apply_if_finite, skip_spikes
-from gradtx.injection import inject_hyperparams
-from gradtx.linesearch import scale_by_backtracking_linesearch, scale_by_zoom_linesearch, value_and_grad_from_state
-from gradtx.losses import (
-    cosine_distance,
-    cosine_similarity,
-    hinge_loss,
-    huber_loss,
-    kl_divergence,
-    l2_loss,
-    log_cosh,
-    safe_softmax_cross_entropy,
-    sigmoid_binary_cross_entropy,
-    sigmoid_focal_loss,
-    smooth_labels,
-    softmax_cross_entropy,
-    softmax_cross_entropy_with_integer_labels,
-    squared_error,
-)
-from gradtx.migration import MigrationReport, migrate_state
-from gradtx.momentum_models import momentum_model, momo, momo_adam
-from gradtx.processing import (
-    add_noise,
-    cautious,
-    centralize,
-    flatten,
-    freeze,
-    keep_params_nonnegative,
-    normalize_by_update_norm,
-    set_to_zero,
-    stateless,
-    stateless_with_tree_map,
-    zero_nans,
-)
-from gradtx.projections import project_params
-from gradtx.quasi_newton import scale_by_lbfgs
-from gradtx.range_test import LRRangeTest, lr_range_test
-from gradtx.registry import get, optimizers
-from gradtx.scaling import (
-    add_cautious_weight_decay,
-    add_decayed_weights,
-    add_l1_regularization,
-    add_l2_regularization,
-    decay_weights,
-    proximal_weight_decay,
-    reduce_on_plateau,
-    scale,
-    scale_by_learning_rate,
-    scale_by_param_block_norm,
-    scale_by_param_block_rms,
-    scale_by_schedule,
-    scale_by_sign,
-    scale_by_smooth_sign,
-    scale_by_trust_ratio,
-)
-from gradtx.schedulefree import (
-    ScheduleFreeState,
-    schedule_free,
-    schedule_free_adamw,
-    schedule_free_eval_params,
-    schedule_free_sgd,
-)
-from gradtx.schedules import (
-    constant_schedule,
-    cosine_decay_schedule,
-    cosine_onecycle_schedule,
-    cosine_restarts_schedule,
-    cyclic_schedule,
-    exponential_decay,
-    factor_schedule,
-    inverse_power_decay,
-    join_schedules,
-    linear_onecycle_schedule,
-    linear_schedule,
-    multi_step_schedule,
-    natural_exponential_decay,
-    onecycle_schedule,
-    piecewise_constant_schedule,
-    piecewise_interpolate_schedule,
-    polynomial_schedule,
-    sgdr_schedule,
-    warmup,
-    warmup_constant_schedule,
-    warmup_cosine_decay_schedule,
-    warmup_exponential_decay_schedule,
-    warmup_stable_decay_schedule,
-)
-from gradtx.sharpness import SAMState, normalize, sam
-from gradtx.spaces import log_uniform, uniform
-from gradtx.state.hyperparams import InjectHyperparamsState, get_hyperparam, hyperparams, set_hyperparams, step_count
-from gradtx.statistics import (
-    absolute,
-    bias_correction,
-    decaying_max,
-    ema,
-    inverse_rms,
-    inverse_root,
-    reciprocal,
-    running_max,
-    running_sum,
-    saturate,
-    scale_by_momentum,
-    scale_by_rms,
-    scale_by_rss,
-    scale_by_stddev,
-    square,
-    trace,
-)
-from gradtx.summary import Description, describe
-from gradtx.sweeps import SweepResult, sweep
-from gradtx.telemetry import measure_with_ema, metrics, monitor, snapshot
-from gradtx.training import EarlyStopping, History, Minimum, Step, make_step, minimize
+from gradtx.training import *
 from gradtx.tree import (
-    safe_increment,
-    safe_int32_increment,
-    safe_norm,
-    safe_root_mean_squares,
-    update_infinity_moment,
-    update_moment,
-    update_moment_per_elem_norm,
+    safe_increment as safe_increment,
+    safe_int32_increment as safe_int32_increment,
+    safe_norm as safe_norm,
+    safe_root_mean_squares as safe_root_mean_squares,
+    update_infinity_moment as update_infinity_moment,
+    update_moment as update_moment,
+    update_moment_per_elem_norm as update_moment_per_elem_norm,
 )
-from gradtx.tree_utils import tree_map_params
-from gradtx.typing import OptState, Params, ScalarOrSchedule, Updates
-from gradtx.updating import apply_updates, cast_to_params, incremental_update, periodic_update
+from gradtx.updating import *
+from gradtx.wrappers import *
 
+tree_map_params = tree.map_params
 __version__ = "0.1.0"
-
-__all__ = [
-    "ApplyEvery",
-    "AverageState",
-    "ConditionallyMaskState",
-    "ConditionallyTransformState",
-    "ConfigError",
-    "Count",
-    "Decay",
-    "Description",
-    "Dtype",
-    "EarlyStopping",
-    "EmptyState",
-    "Factored",
-    "GradientTransformation",
-    "GradientTransformationExtraArgs",
-    "History",
-    "HyperparamsState",
-    "InjectHyperparamsState",
-    "Inner",
-    "LRRangeTest",
-    "LeafError",
-    "LookaheadParams",
-    "LookaheadState",
-    "MigrationReport",
-    "Minimum",
-    "MultiSteps",
-    "MultiStepsState",
-    "NonNegative",
-    "Number",
-    "OptState",
-    "Params",
-    "Positive",
-    "RandomKey",
-    "Real",
-    "SAMState",
-    "ScalarOrSchedule",
-    "Schedule",
-    "ScheduleFreeState",
-    "Slot",
-    "Step",
-    "SweepResult",
-    "SwitchState",
-    "Transformation",
-    "Updates",
-    "Weight",
-    "absolute",
-    "accumulate",
-    "acprop",
-    "adabelief",
-    "adabound",
-    "adaboundw",
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adam_atan2",
-    "adamax",
-    "adamaxw",
-    "adamod",
-    "adamw",
-    "adan",
-    "adaptive_grad_clip",
-    "add",
-    "add_cautious_weight_decay",
-    "add_decayed_weights",
-    "add_l1_regularization",
-    "add_l2_regularization",
-    "add_noise",
-    "additive_average",
-    "ademamix",
-    "adopt",
-    "after_first_step",
-    "amsbound",
-    "amsboundw",
-    "amsgrad",
-    "apply_every",
-    "apply_if_finite",
-    "apply_updates",
-    "arctan",
-    "as_schedule",
-    "bias_correction",
-    "cast_to_params",
-    "cautious",
-    "centralize",
-    "chain",
-    "clip",
-    "clip_by_block_norm",
-    "clip_by_block_rms",
-    "clip_by_bounds",
-    "clip_by_ema",
-    "clip_by_global_norm",
-    "clip_rate",
-    "cocob",
-    "conditionally_mask",
-    "conditionally_transform",
-    "constant_schedule",
-    "cosine_decay_schedule",
-    "cosine_distance",
-    "cosine_onecycle_schedule",
-    "cosine_restarts_schedule",
-    "cosine_similarity",
-    "covering_sum",
-    "cyclic_schedule",
-    "dadapt_adamw",
-    "decay_weights",
-    "decaying_max",
-    "delayed_ema",
-    "describe",
-    "difference",
-    "divide_by_average_norm",
-    "dog",
-    "dowg",
-    "ema",
-    "ema_params",
-    "eval_params",
-    "exponential_decay",
-    "extrapolate",
-    "factor_schedule",
-    "flatten",
-    "freeze",
-    "from_config",
-    "from_optax_state",
-    "from_torch_state",
-    "fromage",
-    "get",
-    "get_hyperparam",
-    "global_norm",
-    "grokfast",
-    "hinge_loss",
-    "huber_loss",
-    "hutchinson_estimator_diag_hessian",
-    "hyperparams",
-    "identity",
-    "incremental_update",
-    "inject_hyperparams",
-    "inverse_curvature",
-    "inverse_power_decay",
-    "inverse_rms",
-    "inverse_root",
-    "join_schedules",
-    "keep_params_nonnegative",
-    "kl_divergence",
-    "l2_loss",
-    "lamb",
-    "laprop",
-    "lars",
-    "lbfgs",
-    "leafwise",
-    "linear_onecycle_schedule",
-    "linear_schedule",
-    "lion",
-    "log_cosh",
-    "log_uniform",
-    "lookahead",
-    "lower_bound_schedule",
-    "lr_range_test",
-    "madgrad",
-    "make_step",
-    "mars",
-    "masked",
-    "matrices_and_others",
-    "measure_with_ema",
-    "mechanize",
-    "metrics",
-    "migrate_state",
-    "minimize",
-    "momentum_model",
-    "momo",
-    "momo_adam",
-    "monitor",
-    "multi_step_schedule",
-    "multi_transform",
-    "muon",
-    "nadam",
-    "nadamw",
-    "named_chain",
-    "natural_exponential_decay",
-    "noisy_sgd",
-    "normalize",
-    "normalize_by_update_norm",
-    "novograd",
-    "onecycle_schedule",
-    "optimistic_adam",
-    "optimistic_adam_v2",
-    "optimistic_gradient_descent",
-    "optimizers",
-    "orthogonalize",
-    "padam",
-    "partition",
-    "per_example_global_norm_clip",
-    "per_example_layer_norm_clip",
-    "periodic_update",
-    "piecewise_constant_schedule",
-    "piecewise_interpolate_schedule",
-    "polyak_sgd",
-    "polynomial_schedule",
-    "power",
-    "power_schedule",
-    "prodigy",
-    "product",
-    "project_params",
-    "proximal_weight_decay",
-    "qhadam",
-    "radam",
-    "reciprocal",
-    "rectify",
-    "reduce_on_plateau",
-    "rmsprop",
-    "rprop",
-    "running_max",
-    "running_sum",
-    "safe_increment",
-    "safe_int32_increment",
-    "safe_norm",
-    "safe_root_mean_squares",
-    "safe_softmax_cross_entropy",
-    "sam",
-    "saturate",
-    "scale",
-    "scale_by_acprop",
-    "scale_by_adadelta",
-    "scale_by_adam",
-    "scale_by_adamax",
-    "scale_by_adan",
-    "scale_by_ademamix",
-    "scale_by_adopt",
-    "scale_by_amsgrad",
-    "scale_by_backtracking_linesearch",
-    "scale_by_belief",
-    "scale_by_cocob",
-    "scale_by_distance_over_gradients",
-    "scale_by_dog",
-    "scale_by_dowg",
-    "scale_by_factored_rms",
-    "scale_by_lbfgs",
-    "scale_by_learning_rate",
-    "scale_by_lion",
-    "scale_by_madgrad",
-    "scale_by_momentum",
-    "scale_by_muon",
-    "scale_by_nadam",
-    "scale_by_novograd",
-    "scale_by_optimistic_gradient",
-    "scale_by_param_block_norm",
-    "scale_by_param_block_rms",
-    "scale_by_polyak",
-    "scale_by_qhadam",
-    "scale_by_radam",
-    "scale_by_rms",
-    "scale_by_rprop",
-    "scale_by_rss",
-    "scale_by_schedule",
-    "scale_by_shape",
-    "scale_by_sign",
-    "scale_by_simplified_ademamix",
-    "scale_by_sm3",
-    "scale_by_smooth_sign",
-    "scale_by_sophia",
-    "scale_by_stddev",
-    "scale_by_trust_ratio",
-    "scale_by_yogi",
-    "scale_by_zoom_linesearch",
-    "schedule",
-    "schedule_free",
-    "schedule_free_adamw",
-    "schedule_free_eval_params",
-    "schedule_free_sgd",
-    "selective_transform",
-    "set_hyperparams",
-    "set_to_zero",
-    "sgd",
-    "sgdr_schedule",
-    "sigmoid_binary_cross_entropy",
-    "sigmoid_focal_loss",
-    "sign_sgd",
-    "signum",
-    "simplified_ademamix",
-    "skip_large_updates",
-    "skip_not_finite",
-    "skip_spikes",
-    "sm3",
-    "smooth_labels",
-    "snapshot",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_with_integer_labels",
-    "sophia",
-    "square",
-    "squared_error",
-    "stable_adamw",
-    "stateless",
-    "stateless_with_tree_map",
-    "step_count",
-    "swa_params",
-    "sweep",
-    "switch_at",
-    "to_config",
-    "trace",
-    "transformation",
-    "tree_map_params",
-    "uniform",
-    "unitwise_norm",
-    "update_infinity_moment",
-    "update_moment",
-    "update_moment_per_elem_norm",
-    "upper_bound_schedule",
-    "value_and_grad_from_state",
-    "warming_momentum_schedule",
-    "warmup",
-    "warmup_constant_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-    "warmup_stable_decay_schedule",
-    "yogi",
-    "zero_nans",
-]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gradtx
-from gradtx.race import catalogue, registry
+from gradtx.race import catalogue, entrants as registry
 from gradtx.race.errors import UsageError
 from gradtx.race.run import BATCH_SIZE, EPOCHS, GRID, STEPS, Options, race
 from gradtx.test_functions import TEST_FUNCTIONS

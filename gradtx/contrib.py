@@ -1,22 +1,21 @@
 """The names that scripts written for Optax take from `optax.contrib`; at home they are in `gradtx` itself."""
 
-from gradtx.formulas.delayed import acprop, adopt, scale_by_acprop, scale_by_adopt
-from gradtx.formulas.distance import dog, dowg, mechanize
-from gradtx.formulas.dual_averaging import madgrad, scale_by_madgrad
-from gradtx.formulas.orthogonal import muon, scale_by_muon
-from gradtx.formulas.parameter_free import cocob, dadapt_adamw, prodigy, scale_by_cocob
-from gradtx.formulas.second_order import hutchinson_estimator_diag_hessian, sophia
-from gradtx.formulas.two_averages import ademamix, scale_by_ademamix, scale_by_simplified_ademamix, simplified_ademamix
-from gradtx.momentum_models import momo, momo_adam
-from gradtx.scaling import reduce_on_plateau
-from gradtx.schedulefree import (
-    ScheduleFreeState,
-    schedule_free,
-    schedule_free_adamw,
-    schedule_free_eval_params,
-    schedule_free_sgd,
-)
-from gradtx.sharpness import SAMState, normalize, sam
+from gradtx.atoms.hutchinson import hutchinson_estimator_diag_hessian
+from gradtx.atoms.learning_rate import reduce_on_plateau
+from gradtx.optimizers.acprop import acprop, scale_by_acprop
+from gradtx.optimizers.ademamix import ademamix, scale_by_ademamix, scale_by_simplified_ademamix, simplified_ademamix
+from gradtx.optimizers.adopt import adopt, scale_by_adopt
+from gradtx.optimizers.cocob import cocob, scale_by_cocob
+from gradtx.optimizers.dog import dog, dowg
+from gradtx.optimizers.madgrad import madgrad, scale_by_madgrad
+from gradtx.optimizers.momo import momo, momo_adam
+from gradtx.optimizers.muon import muon, scale_by_muon
+from gradtx.optimizers.prodigy import dadapt_adamw, prodigy
+from gradtx.optimizers.schedule_free_adamw import schedule_free_adamw, schedule_free_sgd
+from gradtx.optimizers.sophia import sophia
+from gradtx.wrappers.mechanize import mechanize
+from gradtx.wrappers.sam import SAMState, normalize, sam
+from gradtx.wrappers.schedule_free import ScheduleFreeState, schedule_free, schedule_free_eval_params
 
 __all__ = [
     "SAMState",

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradtx
-from gradtx import registry
 from gradtx.core.arguments import Range
+from gradtx.inspection import registry
 
 Value = gradtx.GradientTransformation | gradtx.Schedule
 

@@ -14,12 +14,11 @@ import optax
 import pytest
 import yaml
 from examples import COSINE, LINE, ROWS, examples, holds_function, negate, variants
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import gradtx
-from gradtx.config import ConfigError, from_config, to_config
-from gradtx.registry import constructors
+from gradtx.checkpoints.config import ConfigError, from_config, to_config
+from gradtx.inspection.registry import constructors
 
 NAMES = {**vars(gradtx), "array": np.array, "inf": np.inf, "nan": np.nan, "re": re, "negate": negate}
 

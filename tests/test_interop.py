@@ -279,7 +279,7 @@ def test_equinox_model():
 
 def test_equinox_partitioned_model_in_make_step():
     eqx = pytest.importorskip("equinox")
-    from gradtx.training import make_step
+    from gradtx.training.step import make_step
 
     params, static = eqx.partition(eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0)), eqx.is_inexact_array)
     step = make_step(lambda p, x: jnp.mean(jax.vmap(eqx.combine(p, static))(x) ** 2), gradtx.adamw(1e-2))

@@ -11,7 +11,7 @@ import pytest
 from helpers import TraceCounter, assert_close, assert_finite, assert_same_form, random_tree
 
 import gradtx
-from gradtx.quasi_newton import _update
+from gradtx.optimizers.lbfgs import _update
 
 RNG = np.random.default_rng(0)
 ROOT, MATRIX, TARGET = RNG.normal(size=(6, 6)), RNG.normal(size=(20, 8)), RNG.normal(size=20)

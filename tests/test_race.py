@@ -11,9 +11,9 @@ from helpers import TraceCounter
 
 import gradtx
 from gradtx.__main__ import main
-from gradtx.race import digits, plots, registry
+from gradtx.race import digits, entrants as registry, plots
 from gradtx.race.functions import follow
-from gradtx.race.training import Loop
+from gradtx.race.loop import Loop
 from gradtx.test_functions import TEST_FUNCTIONS
 
 RATES = (0.01, 0.1)

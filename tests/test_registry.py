@@ -5,7 +5,7 @@ import re
 import pytest
 
 import gradtx
-from gradtx import registry
+from gradtx.inspection import registry
 
 
 def test_whole_optimizers_are_found_and_nothing_else():

@@ -8,7 +8,7 @@ import pytest
 from helpers import TraceCounter, assert_close, assert_same_form, random_tree, run_steps
 
 import gradtx
-from gradtx.telemetry import MEASURES
+from gradtx.wrappers.monitor import MEASURES
 
 PARAMS = random_tree()
 GRADIENTS = [random_tree(i) for i in range(1, 6)]

@@ -9,7 +9,9 @@ import pytest
 from helpers import TraceCounter, assert_close
 
 import gradtx
-from gradtx.training import EarlyStopping, make_step, minimize
+from gradtx.training.early_stopping import EarlyStopping
+from gradtx.training.minimize import minimize
+from gradtx.training.step import make_step
 
 X = jnp.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
 Y = X @ jnp.array([1.0, -2.0]) + 0.5

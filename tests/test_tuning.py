@@ -10,7 +10,7 @@ import pytest
 from helpers import TraceCounter
 
 import gradtx
-from gradtx.sweeps import SweepResult
+from gradtx.training.sweep import SweepResult
 
 CURVATURES = jnp.array([1.0, 4.0])
 START = {"w": jnp.array([1.0, 1.0])}

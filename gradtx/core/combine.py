@@ -34,7 +34,7 @@ Tree = Any
 
 
 @functools.cache
-def _state_type(names: tuple[str, ...]) -> Any:
+def composition_type(names: tuple[str, ...]) -> Any:
     """The named tuple that holds the states of parts with these names; one type for equal names."""
     make: Any = collections.namedtuple
     state_type = make("CompositionState", names)
@@ -58,7 +58,7 @@ def _no_attribute(state: Any, name: str) -> Any:
 
 
 def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
-    return _state_type(names)(*states)
+    return composition_type(names)(*states)
 
 
 def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class _Parts(Leafwise):
     """Parts that see a leaf together."""
 
     def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
-        self.state_type, self.parts = _state_type(tuple(parts)), list(parts.values())
+        self.state_type, self.parts = composition_type(tuple(parts)), list(parts.values())
         self.init = init  # type: ignore[method-assign, assignment]
         self.extra_args = frozenset().union(*(part.extra_args for part in self.parts))
         self.required = frozenset().union(*(part.required for part in self.parts))
@@ -163,7 +163,7 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
     chain(clip_by_global_norm(max_norm=1.0), adam(learning_rate=0.001))
     """
     parts = {name: build(part) for name, part in _named(transformations, named).items()}
-    state_type = _state_type(tuple(parts))
+    state_type = composition_type(tuple(parts))
 
     def init(params: Tree) -> Tree:
         states = []
@@ -258,7 +258,7 @@ def _side_by_side(owner: str, transformations: tuple[Any, ...], named: dict[str,
     parts = {name: build(part) for name, part in _named(transformations, named).items()}
     if not parts:
         raise ValueError(f"{owner} needs at least one transformation")
-    state_type = _state_type(tuple(parts))
+    state_type = composition_type(tuple(parts))
 
     def init(params: Tree) -> Tree:
         return state_type(*(initialize(part, params) for part in parts.values()))

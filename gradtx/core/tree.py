@@ -19,6 +19,7 @@ __all__ = [
     "cast_like",
     "check_arrays",
     "check_match",
+    "float_copies",
     "full_like",
     "is_none",
     "key_name",
@@ -268,3 +269,13 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
     own_leaves = list(map(own, leaves))
     shared = any(a is not b for a, b in zip(leaves, own_leaves, strict=True))
     return structure.unflatten(own_leaves) if shared else tree
+
+
+def float_copies(params: Tree) -> Tree:
+    """The parameters in float32 or wider; None for those that are no floats."""
+
+    def copy(p: Any) -> Any:
+        inexact = jnp.issubdtype(jnp.result_type(p), jnp.inexact)
+        return jnp.asarray(p, as_float32(p).dtype) if inexact else None  # named, the dtype is not a weak one
+
+    return jax.tree.map(copy, params)

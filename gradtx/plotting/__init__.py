@@ -16,8 +16,8 @@ apart with any colour vision, and suit a light and a dark ground alike.
 """
 
 from gradtx.plotting.curves import plot_curves, plot_schedule
+from gradtx.plotting.metrics import measure_run, plot_metrics, plot_rates
 from gradtx.plotting.sweeps import plot_lr_range_test, plot_sweep
-from gradtx.plotting.telemetry import measure_run, plot_metrics, plot_rates
 from gradtx.plotting.trajectories import animate_trajectories, plot_trajectories, trajectories
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from gradtx.core.build import is_transformation
-from gradtx.registry import suggestion
+from gradtx.inspection.registry import suggestion
 
 __all__ = [
     "DASHES",

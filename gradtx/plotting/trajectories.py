@@ -15,7 +15,7 @@ from gradtx.core.build import is_transformation
 from gradtx.core.names import name_of
 from gradtx.core.transformation import GradientTransformation
 from gradtx.plotting.style import MARKERS, ink, labelled, name_lines, needs_matplotlib, new_axes
-from gradtx.training import minimize
+from gradtx.training.minimize import minimize
 
 __all__ = ["animate_trajectories", "draw_function", "draw_path", "plot_trajectories", "trajectories"]
 

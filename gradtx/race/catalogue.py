@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from gradtx.core.transformation import GradientTransformation
-from gradtx.race import registry
+from gradtx.inspection.describe import describe
+from gradtx.race import entrants as registry
 from gradtx.race.errors import unknown
-from gradtx.summary import describe
 
 __all__ = ["list_text", "show_text"]
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.race import registry
+from gradtx.race import entrants as registry
 from gradtx.race.errors import UsageError, needs_extra
-from gradtx.race.training import Loop
+from gradtx.race.loop import Loop
 
 __all__ = ["TARGET_ACCURACY", "Digits", "Learned", "accuracy", "cross_entropy", "load", "network", "train"]
 

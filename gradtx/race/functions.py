@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.race import registry
-from gradtx.race.training import Loop, stack
+from gradtx.race import entrants as registry
+from gradtx.race.loop import Loop, stack
 from gradtx.test_functions import TestFunction
 
 __all__ = ["TOLERANCE", "Travelled", "follow"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradtx.plotting.style import ink, label_ends
 from gradtx.plotting.trajectories import draw_function, draw_path
-from gradtx.race import registry
+from gradtx.race import entrants as registry
 from gradtx.race.digits import TARGET_ACCURACY, Learned
 from gradtx.race.errors import needs_extra
 from gradtx.race.functions import Travelled

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gradtx.race import digits, functions, plots, registry, tables
+from gradtx.race import digits, entrants as registry, functions, plots, report as tables
 from gradtx.race.errors import UsageError, needs_extra, unknown
 from gradtx.test_functions import TEST_FUNCTIONS
 

@@ -31,6 +31,8 @@ All of Optax's have their names here. What torch and Keras call otherwise, for b
     CosineDecayRestarts          cosine_restarts_schedule(η₀, first_decay_steps, t_mul, m_mul, alpha)
 """
 
+from gradtx.schedules.betas import after_first_step, power_schedule, warming_momentum_schedule
+from gradtx.schedules.bounds import lower_bound_schedule, upper_bound_schedule
 from gradtx.schedules.cycles import (
     cosine_onecycle_schedule,
     cosine_restarts_schedule,
@@ -62,6 +64,7 @@ from gradtx.schedules.joined import (
 )
 
 __all__ = [
+    "after_first_step",
     "constant_schedule",
     "cosine_decay_schedule",
     "cosine_onecycle_schedule",
@@ -73,13 +76,17 @@ __all__ = [
     "join_schedules",
     "linear_onecycle_schedule",
     "linear_schedule",
+    "lower_bound_schedule",
     "multi_step_schedule",
     "natural_exponential_decay",
     "onecycle_schedule",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "power_schedule",
     "sgdr_schedule",
+    "upper_bound_schedule",
+    "warming_momentum_schedule",
     "warmup",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",

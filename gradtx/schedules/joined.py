@@ -9,12 +9,7 @@ import jax.numpy as jnp
 
 from gradtx.core.arguments import Duration, Interval, NonNegative, Positive, Real, number_of_steps
 from gradtx.core.schedule import as_schedule, schedule
-from gradtx.schedules.decays import (
-    constant_schedule,
-    cosine_decay_schedule,
-    exponential_decay,
-    polynomial_schedule,
-)
+from gradtx.schedules.decays import constant_schedule, cosine_decay_schedule, exponential_decay, polynomial_schedule
 from gradtx.schedules.shapes import DURATION, between, increasing, int32, remaining
 
 __all__ = [

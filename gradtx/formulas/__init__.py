@@ -1,1 +1,0 @@
-"""The optimizers, each a formula of a few lines over the atoms, grouped by family."""

@@ -1,0 +1,73 @@
+"""MARS: Adam of gradients that are corrected by how they have changed since the step before."""
+
+from typing import Any
+
+from gradtx.atoms.clipping import clip_by_block_norm
+from gradtx.atoms.directions import difference
+from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
+from gradtx.atoms.weight_decay import add_decayed_weights
+from gradtx.core.arguments import Decay, NonNegative
+from gradtx.core.combine import add, chain, identity
+from gradtx.core.transformation import transformation
+from gradtx.optimizers.adam import scale_by_adam
+
+__all__ = ["extrapolate", "mars"]
+
+
+@transformation
+def extrapolate(strength: NonNegative) -> Any:
+    """Go on in the direction in which the updates changed: u + s·(u − u₋₁), u₋₁ those of the step before, 0 at first.
+
+    Args:
+      strength: s.
+
+    State: one slot per parameter.
+    """
+    return add(identity(), chain(difference(), scale(strength)))
+
+
+@transformation
+def mars(
+    learning_rate: NonNegative = 3e-3,
+    b1: Decay = 0.95,
+    b2: Decay = 0.99,
+    gamma: NonNegative = 0.025,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+) -> Any:
+    """AdamW of gradients with less noise: c = g + γ·β₁/(1−β₁)·(g − g₋₁), shortened to a norm of 1 in each leaf, takes
+    the place of g. This is MARS-AdamW with the gradient of the last step at the last parameters (MARS-approx).
+
+    The authors give vectors to AdamW: `partition` does.
+
+    Args:
+      learning_rate: η.
+      b1: β₁.
+      b2: β₂.
+      gamma: γ; 0 is AdamW of shortened gradients.
+      eps: ε.
+      weight_decay: λ, decoupled.
+      mask: which leaves decay; see `masked`.
+
+    State: three slots per parameter.
+
+    Source: Yuan et al. 2024, https://arxiv.org/abs/2411.10438
+
+    >>> import gradtx
+    >>> gradtx.mars(b1=0.5, gamma=0.25).formula
+    chain(
+        extrapolate(strength=0.25),
+        clip_by_block_norm(max_norm=1.0),
+        scale_by_adam(b1=0.5, b2=0.99),
+        add_decayed_weights(),
+        scale_by_learning_rate(learning_rate=0.003),
+    )
+    """
+    return chain(
+        extrapolate(gamma * b1 / (1 - b1)),
+        clip_by_block_norm(1.0),
+        scale_by_adam(b1, b2, eps),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

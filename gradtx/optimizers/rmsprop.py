@@ -1,0 +1,51 @@
+"""RMSprop: divide by the root of an average of the squared gradients."""
+
+from typing import Any
+
+from gradtx.atoms.averages import trace
+from gradtx.atoms.learning_rate import scale_by_learning_rate
+from gradtx.atoms.preconditioners import scale_by_rms, scale_by_stddev
+from gradtx.core.arguments import Decay, NonNegative, Real
+from gradtx.core.combine import chain
+from gradtx.core.transformation import transformation
+
+__all__ = ["rmsprop"]
+
+
+@transformation
+def rmsprop(
+    learning_rate: NonNegative,
+    decay: Decay = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: Real = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Decay | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> Any:
+    """Divide by a running root mean square: v ← γ·v + (1−γ)·g², θ ← θ − η·g/√(v + ε).
+
+    Args:
+      learning_rate: η.
+      decay: γ (torch: 0.99).
+      eps: ε.
+      initial_scale: what v starts from.
+      eps_in_sqrt: False for torch's √v + ε.
+      centered: divide by the standard deviation instead, √(v − m² + ε).
+      momentum: a heavy ball behind it, on the scaled steps; None for none.
+      nesterov: look ahead, as in `sgd`.
+      bias_correction: correct v for its start from zero.
+
+    Source: Hinton 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+
+    >>> import gradtx
+    >>> gradtx.rmsprop(1e-3, centered=True, momentum=0.9).formula
+    chain(scale_by_stddev(), scale_by_learning_rate(learning_rate=0.001), trace(decay=0.9))
+    """
+    scaled = scale_by_stddev if centered else scale_by_rms
+    stages = [
+        scaled(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scale_by_learning_rate(learning_rate),
+    ]
+    return chain(*stages) if momentum is None else chain(*stages, trace(momentum, nesterov))

@@ -1,0 +1,151 @@
+"""The constructors of the library, sorted for a race; what each costs; where each is from."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx.core.transformation import GradientTransformation
+from gradtx.inspection import registry
+from gradtx.inspection.registry import constructors
+from gradtx.race.errors import unknown
+
+__all__ = [
+    "DEFAULT_RATES",
+    "SETTINGS",
+    "constructors",
+    "default_rate",
+    "make",
+    "optimizers",
+    "racers",
+    "schedules",
+    "source",
+    "state_bytes",
+    "state_slots",
+    "summary",
+    "transformations",
+]
+
+Constructor = Callable[..., Any]
+
+# The optimizers that race by default, at the rates that the field gives them where nothing else is said: those of
+# torch (adagrad, adadelta, adam, adamax, nadam, adafactor, radam, …), Keras (rmsprop) or the paper (adabound, yogi,
+# adabelief, lion; lamb: 1e-3 of its public versions). Gradient descent has none: 0.1 is what tutorials take, with
+# momentum 0.9, which makes steps ten times as long, a tenth of it. LARS multiplies by a trust coefficient of 1e-3, so
+# 1 is a thousandth of a layer's norm.
+DEFAULT_RATES: dict[str, float] = {
+    "sgd": 0.1,
+    "momentum": 0.01,
+    "nesterov": 0.01,
+    "adagrad": 1e-2,
+    "rmsprop": 1e-3,
+    "adadelta": 1.0,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "adamax": 2e-3,
+    "nadam": 2e-3,
+    "amsgrad": 1e-3,
+    "adafactor": 1e-2,
+    "adabound": 1e-3,
+    "amsbound": 1e-3,
+    "yogi": 1e-2,
+    "radam": 1e-3,
+    "adabelief": 1e-3,
+    "lion": 1e-4,
+    "lamb": 1e-3,
+    "lars": 1.0,
+}
+
+# Names that the field has for settings of an optimizer.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "momentum": ("sgd", {"momentum": 0.9}),
+    "nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}),
+}
+
+
+# What there is
+
+
+def schedules() -> dict[str, Constructor]:
+    """The constructors of schedules."""
+    return {name: x for name, x in constructors().items() if not hasattr(x, "record")}
+
+
+def optimizers() -> dict[str, Constructor]:
+    """The constructors of whole optimizers: those in `gradtx.formulas` that a learning rate alone makes."""
+    return {name: constructors()[name] for name in registry.optimizers()}
+
+
+def transformations() -> dict[str, Constructor]:
+    """The constructors of all other transformations."""
+    others = optimizers().keys() | schedules().keys()
+    return {name: x for name, x in constructors().items() if name not in others}
+
+
+def racers() -> list[str]:
+    """The names that can race: the optimizers, and the names that settings of one have."""
+    return sorted([*optimizers(), *SETTINGS])
+
+
+# Making one
+
+
+def default_rate(name: str) -> float:
+    """The rate to try first: from the table; else the constructor's own default, or that of the method it extends."""
+    if name in DEFAULT_RATES:
+        return DEFAULT_RATES[name]
+    own = optimizers()[name].signature.parameters["learning_rate"].default  # type: ignore[attr-defined]
+    return own if isinstance(own, float) else DEFAULT_RATES.get(name.removesuffix("w"), 1e-3)
+
+
+def make(name: str, rate: float | None = None) -> GradientTransformation:
+    """The optimizer of that name, at that learning rate or its default one.
+
+    Raises:
+      UsageError: there is no such optimizer.
+    """
+    base, settings = SETTINGS.get(name, (name, {}))
+    if base not in optimizers():
+        raise unknown("optimizer", name, racers())
+    return optimizers()[base](learning_rate=default_rate(name) if rate is None else rate, **settings)
+
+
+# What its state takes
+
+
+def _large_leaves(tx: GradientTransformation, side: int) -> dict[str, int]:
+    """The elements of each array in the state for one matrix; scalars left out. Nothing is computed."""
+    state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((side, side), jnp.float32))
+    paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.size for path, leaf in paths if leaf.size > 1}
+
+
+def state_slots(tx: GradientTransformation, side: int = 1024) -> dict[str, float]:
+    """What a large square matrix of parameters costs in state: path -> numbers kept per parameter."""
+    return {path: size / side**2 for path, size in _large_leaves(tx, side).items()}
+
+
+def state_bytes(tx: GradientTransformation, params: Any) -> float:
+    """The bytes of the state for these parameters, per parameter; nothing is computed."""
+    state = jax.tree.leaves(jax.eval_shape(tx.init, params))
+    return sum(x.size * x.dtype.itemsize for x in state) / sum(x.size for x in jax.tree.leaves(params))
+
+
+# What its docstring says
+
+
+def summary(constructor: Constructor) -> str:
+    """The first paragraph of the docstring, as one line."""
+    return _line(inspect.getdoc(constructor) or "")
+
+
+def source(constructor: Constructor) -> str:
+    """Where the method is from, as the docstring says it, as one line; empty if it says nothing."""
+    _, found, rest = (inspect.getdoc(constructor) or "").partition("Source: ")
+    return _line(rest) if found else ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split())
