@@ -20,6 +20,8 @@ Every everyday name is here, in `gradtx` itself. The same names stand in rooms, 
 `help(gradtx.adam)` explains one name, `help(gradtx.optimizers)` a room. Shared arguments are in README's glossary.
 """
 
+from types import ModuleType as _ModuleType
+
 from gradtx import (
     contrib as contrib,
     losses as losses,
@@ -32,6 +34,7 @@ from gradtx import (
 )
 from gradtx.atoms import *
 from gradtx.checkpoints import *
+from gradtx.checkpoints.moved import install as _install
 from gradtx.core.arguments import (
     Decay as Decay,
     Dtype as Dtype,
@@ -79,6 +82,7 @@ from gradtx.core.typing import (
     Updates as Updates,
 )
 from gradtx.inspection import Description as Description, describe as describe, get as get
+from gradtx.inspection.registry import fill as _fill, optimizers as _names
 from gradtx.losses import *
 from gradtx.optimizers import *
 from gradtx.projections import project_params as project_params
@@ -105,3 +109,16 @@ from gradtx.wrappers import *
 
 tree_map_params = tree.map_params
 __version__ = "0.1.0"
+
+_fill(globals())  # the table of what has a name
+_install()  # for pickles of earlier versions
+
+
+class _Optimizers(_ModuleType):
+    """The room of optimizers: called, it lists their names."""
+
+    def __call__(self) -> tuple[str, ...]:
+        return _names()
+
+
+optimizers.__class__ = _Optimizers

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import NonNegative, kind_of
+from gradtx.core.arguments import NonNegative, checked
 from gradtx.core.numerics import global_norm
 from gradtx.core.transformation import transformation
 from gradtx.core.tree import LeafError, as_float32, is_none, map_leaves, present
@@ -301,7 +301,7 @@ def _spread(name: str, bound: Any, tree: Tree) -> Tree:
 
 
 def _radius(owner: str, scale: Any) -> Any:
-    return kind_of(NonNegative).check(owner, "scale", scale)
+    return checked(NonNegative, owner, "scale", scale)
 
 
 def _or_one(length: jax.Array) -> jax.Array:

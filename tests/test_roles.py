@@ -12,7 +12,7 @@ from examples import examples
 from helpers import assert_close
 
 import gradtx
-from gradtx.core.constructor import is_constructor
+from gradtx.core.constructor import constructor_in
 from gradtx.core.roles import Role, is_state, map_fields, of_class
 from gradtx.state.entries import entries
 from gradtx.state.paths import by_path
@@ -22,7 +22,7 @@ PARAMS = {"layer": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, "scalar": 
 
 def transformations() -> dict[str, Any]:
     """One of every public constructor."""
-    names = [name for name in gradtx.__all__ if is_constructor(getattr(gradtx, name))]
+    names = [name for name in gradtx.__all__ if constructor_in(getattr(gradtx, name))]
     values = {name: examples(name) for name in names}
     return {
         f"{name}-{i}": tx

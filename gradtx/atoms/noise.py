@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.core.arguments import NonNegative, Real, numeric
+from gradtx.core.arguments import Kind, NonNegative, Real, numeric
 from gradtx.core.numerics import increment
 from gradtx.core.roles import Count, RandomKey
 from gradtx.core.transformation import transformation
@@ -17,7 +17,7 @@ __all__ = ["add_noise"]
 Tree = Any
 
 
-class _KeyKind:
+class _KeyKind(Kind):
     """The kind of a random key: an int, or a key of JAX, which is kept as its numbers."""
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ import numpy as np
 
 from gradtx.core.arguments import Range, plain
 from gradtx.core.build import is_transformation
-from gradtx.core.constructor import is_constructor
+from gradtx.core.constructor import Constructor, constructor_in
 from gradtx.core.schedule import Schedule, arithmetic
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import Value, show
@@ -41,7 +41,7 @@ from gradtx.inspection import registry
 __all__ = ["ConfigError", "from_config", "to_config"]
 
 VERSION = 1
-Constructor = Callable[..., Any]
+Known = dict[str, Constructor[..., Any]]
 
 
 class ConfigError(ValueError):
@@ -82,18 +82,18 @@ def to_config(value: GradientTransformation | Schedule) -> dict[str, Any]:
 
 def _write_value(value: Value, path: str) -> dict[str, Any]:
     public = registry.constructors().get(value.name)
-    if public is not None and _signature(public) is not _signature(value.constructor):
+    if public is not None and public.signature is not value.constructor.signature:
         raise ConfigError(f"{path}: {value.name!r} is also a name of gradtx's; rename your constructor to write it")
-    kinds = value.constructor.kinds  # type: ignore[attr-defined]
+    constructor = value.constructor
     arguments = {}
     for name, argument in value.arguments.items():
         below = f"{path}.{name}"
         if value._parameter(name).kind is inspect.Parameter.VAR_POSITIONAL:
             arguments[name] = _write(list(argument), below)
-        elif name in kinds and isinstance(argument, np.dtype):
+        elif name in constructor.kinds and isinstance(argument, np.dtype):
             arguments[name] = argument.name
         else:
-            arguments[name] = _write(argument, below, ordered=getattr(kinds.get(name), "ordered", False))
+            arguments[name] = _write(argument, below, ordered=constructor.is_ordered(name))
     return {"name": value.name, "arguments": arguments}
 
 
@@ -144,7 +144,7 @@ def _reason(item: Any) -> str:
 # Reading
 
 
-def from_config(config: dict[str, Any], *constructors: Constructor) -> Any:
+def from_config(config: dict[str, Any], *constructors: Callable[..., Any]) -> Any:
     """The transformation or schedule that a config describes: the inverse of `to_config`.
 
     A config may be written by hand: arguments with defaults may be left out, a dict whose order counts may stand as a
@@ -184,20 +184,21 @@ def from_config(config: dict[str, Any], *constructors: Constructor) -> Any:
         return value
 
 
-def _known(own: Iterable[Constructor]) -> dict[str, Constructor]:
+def _known(own: Iterable[Callable[..., Any]]) -> Known:
     """The constructors that a config may name."""
     known = registry.constructors() | {arithmetic.__name__: arithmetic}
-    for constructor in own:
-        if not is_constructor(constructor):
+    for given in own:
+        constructor = constructor_in(given)
+        if constructor is None:
             hint = "decorate it with @gradtx.transformation or @gradtx.schedule"
-            raise ConfigError(f"from_config: {_told(constructor)} is not a constructor; {hint}")
+            raise ConfigError(f"from_config: {_told(given)} is not a constructor; {hint}")
         name = constructor.__name__
         if known.setdefault(name, constructor) is not constructor:
             raise ConfigError(f"from_config: two constructors are named {_told(name)}; rename yours")
     return known
 
 
-def _read_value(config: dict[Any, Any], path: str, known: dict[str, Constructor]) -> Value:
+def _read_value(config: dict[Any, Any], path: str, known: Known) -> Value:
     _check_keys("key", config, ("name", "arguments"), path)
     name, given = config["name"], config.get("arguments", {})
     if not isinstance(name, str) or name not in known:
@@ -205,7 +206,7 @@ def _read_value(config: dict[Any, Any], path: str, known: dict[str, Constructor]
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: 'arguments' must be a dict, name to argument, got {_told(given)}")
     constructor = known[name]
-    signature = _signature(constructor)
+    signature = constructor.signature
     _check_keys("argument", given, signature.parameters, path)
     for n, p in signature.parameters.items():
         if n not in given and p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
@@ -218,9 +219,9 @@ def _read_value(config: dict[Any, Any], path: str, known: dict[str, Constructor]
     return value
 
 
-def _read_argument(constructor: Constructor, name: str, given: Any, path: str, known: dict[str, Constructor]) -> Any:
-    parameter = _signature(constructor).parameters[name]
-    kind = constructor.kinds.get(name)  # type: ignore[attr-defined]
+def _read_argument(constructor: Constructor[..., Any], name: str, given: Any, path: str, known: Known) -> Any:
+    parameter = constructor.signature.parameters[name]
+    kind = constructor.kinds.get(name)
     item = _read(given, path, known)
     if parameter.kind is parameter.VAR_POSITIONAL:
         if not isinstance(item, list):
@@ -247,7 +248,7 @@ def _build(value: Value) -> None:
         _ = value.formula
 
 
-def _read(config: Any, path: str, known: dict[str, Constructor]) -> Any:
+def _read(config: Any, path: str, known: Known) -> Any:
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
     if isinstance(config, list):
@@ -261,7 +262,7 @@ def _read(config: Any, path: str, known: dict[str, Constructor]) -> Any:
     return {key: _read(item, f"{path}[{_told(key)}]", known) for key, item in config.items()}
 
 
-def _read_form(config: dict[Any, Any], path: str, known: dict[str, Constructor]) -> Any:
+def _read_form(config: dict[Any, Any], path: str, known: Known) -> Any:
     tag = next((key for key in config if key in _FORMS), None)
     if tag is None:
         _check_keys("form", config, _FORMS, path)
@@ -345,10 +346,6 @@ def _list(tag: str, items: Any) -> list[Any]:
 
 def _holds_numbers(dtype: np.dtype[Any]) -> bool:
     return jnp.isdtype(dtype, ("bool", "integral", "real floating"))
-
-
-def _signature(constructor: Constructor) -> inspect.Signature:
-    return constructor.signature  # type: ignore[attr-defined]
 
 
 def _check_keys(what: str, found: Iterable[Any], known: Iterable[Any], path: str) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Duration",
     "Fraction",
     "Interval",
+    "Kind",
     "NonNegative",
     "OpenDecay",
     "Period",
@@ -28,6 +29,7 @@ __all__ = [
     "Real",
     "Steps",
     "canonical",
+    "checked",
     "kind_of",
     "number_of_steps",
     "numeric",
@@ -38,8 +40,18 @@ __all__ = [
 Scalar = Any
 
 
+class Kind:
+    """What an argument may be: it checks what a user gives, and says what to keep. Written in an annotation."""
+
+    ordered = False  # of a dict, whether the order counts
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """What is kept of a value given as argument `name` of the constructor `owner`; raises if it is not allowed."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, repr=False)
-class Range:
+class Range(Kind):
     """The numbers that an argument of this kind may have: a test, and the words for it."""
 
     label: str  # as a signature shows it
@@ -86,7 +98,7 @@ Duration = Annotated[float, Range("Duration", lambda x: 0 <= x < math.inf, "a nu
 Interval = Annotated[float, Range("Interval", lambda x: 0 < x < math.inf, "a number of steps, above 0", steps=True)]
 
 
-class _DtypeKind:
+class _DtypeKind(Kind):
     """The kind of an argument that is the dtype of an accumulator, however it is written; kept as a NumPy dtype."""
 
     def __repr__(self) -> str:
@@ -106,11 +118,17 @@ class _DtypeKind:
 Dtype = Annotated[Any, _DtypeKind()]
 
 
-def kind_of(annotation: Any) -> Any:
-    """The kind (something with a `check`) that `Decay` or `Decay | None` carries; None for other annotations."""
+def kind_of(annotation: Any) -> Kind | None:
+    """The kind that `Decay` or `Decay | None` carries; None for other annotations."""
     if get_origin(annotation) is Annotated:
-        return next((m for m in get_args(annotation)[1:] if hasattr(m, "check")), None)
+        return next((m for m in get_args(annotation)[1:] if isinstance(m, Kind)), None)
     return next((kind for part in get_args(annotation) if (kind := kind_of(part))), None)
+
+
+def checked(annotation: Any, owner: str, name: str, value: Any) -> Any:
+    """What is kept of a value of the kind that the annotation carries, for use outside of a signature."""
+    kind = kind_of(annotation)
+    return kind.check(owner, name, value) if kind else value
 
 
 def numeric(x: Any) -> bool:

@@ -1,57 +1,136 @@
-"""How a constructor is made of a body: its arguments are bound, checked by their kinds, and kept in a value."""
+"""What makes a value: a body whose arguments are bound, checked by their kinds, and kept."""
 
 import difflib
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
-from gradtx.core.arguments import kind_of
-from gradtx.core.value import Value, wrap_all
+from gradtx.core.arguments import Kind, kind_of
+from gradtx.core.value import Value, wrap
 
-__all__ = ["constructor_of", "is_constructor"]
+__all__ = ["Constructor", "constructor_in"]
 
-
-def is_constructor(x: Any) -> bool:
-    """True for what `constructor_of` makes: `@transformation` and `@schedule` do."""
-    return hasattr(x, "signature") and hasattr(x, "kinds")
+P = ParamSpec("P")
+V = TypeVar("V", bound=Value, covariant=True)
 
 
-def constructor_of(cls: type[Value], body: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
-    """Make the public constructor of a body: it checks what the user gives and returns a value of class `cls`."""
-    try:
-        signature = inspect.signature(body, eval_str=True)  # kinds are read from annotations, written as strings or not
-    except NameError:
-        signature = inspect.signature(body)
-    parameters = signature.parameters
-    kinds = {name: kind for name, p in parameters.items() if (kind := kind_of(p.annotation))}
-    optional = {n for n in kinds if parameters[n].default is None or type(None) in get_args(parameters[n].annotation)}
+class Constructor(Generic[P, V]):
+    """What `@transformation`, `@optimizer` and `@schedule` make of a body: called like it, gives a value.
 
-    @functools.wraps(body)
-    def constructor(*args: Any, **kwargs: Any) -> Any:
-        bound = _bind(body.__name__, signature, args, kwargs)
-        for name, kind in kinds.items():
+    A constructor is known by its name: that is how values print, and how configs and pickles refer to it.
+    """
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, Any]
+
+    def __init__(
+        self,
+        cls: type[V],
+        body: Callable[P, Any],
+        as_schedule: Callable[[Any], Any],
+        *,
+        name: str | None = None,
+        record: tuple[str, ...] = (),
+        is_optimizer: bool = False,
+    ):
+        functools.update_wrapper(self, body)
+        self.__name__ = name or body.__name__
+        self.cls, self.record, self.is_optimizer = cls, record, is_optimizer
+        self._as_schedule = as_schedule  # of a function that stands for a number
+        try:
+            self.signature = inspect.signature(body, eval_str=True)  # kinds are read from annotations, strings or not
+        except NameError:
+            self.signature = inspect.signature(body)
+        parameters = self.signature.parameters
+        for taken, parameter in parameters.items():
+            if hasattr(cls, taken) and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(
+                    f"{self.__name__}: an argument named {taken!r} would be hidden by the value's own {taken}"
+                )
+        self.kinds: dict[str, Kind] = {n: kind for n, p in parameters.items() if (kind := kind_of(p.annotation))}
+        self._optional = {
+            n for n in self.kinds if parameters[n].default is None or type(None) in get_args(parameters[n].annotation)
+        }
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> V:
+        """The value of these arguments.
+
+        Raises:
+          TypeError: the arguments do not fit the signature, or one is not of its kind.
+          ValueError: a number is out of range.
+        """
+        bound = self._bind(args, kwargs)
+        for name, kind in self.kinds.items():
             argument = bound.arguments[name]
-            if argument is not None or name not in optional:
-                argument = kind.check(body.__name__, name, argument)
+            if argument is not None or name not in self._optional:
+                argument = kind.check(self.__name__, name, argument)
             if callable(argument) and not isinstance(argument, Value):
-                argument = constructor.as_schedule(argument)  # type: ignore[attr-defined]
+                argument = self._as_schedule(argument)
             bound.arguments[name] = argument
-        return cls._make(constructor, wrap_all(constructor, bound.arguments))
+        return self.made_of(bound.arguments)
 
-    def shown(p: inspect.Parameter) -> inspect.Parameter:
-        kind = kinds.get(p.name)
-        return p.replace(annotation=_Text(f"{kind} | None" if p.name in optional else kind)) if kind else p
+    def made_of(self, arguments: dict[str, Any]) -> V:
+        """The value of arguments that were checked before, all of them by name."""
+        return self.cls._make(self, {name: wrap(a, self.is_ordered(name)) for name, a in arguments.items()})
 
-    # For help(): kinds by their names.
-    constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[shown(p) for p in parameters.values()], return_annotation=_Text(cls.__name__)
-    )
-    constructor.signature = signature  # type: ignore[attr-defined]
-    constructor.kinds = kinds  # type: ignore[attr-defined]
-    for name, attribute in attributes.items():
-        setattr(constructor, name, attribute)
-    return constructor
+    def is_ordered(self, name: str) -> bool:
+        """Whether the order of a dict given for this argument counts."""
+        return name in self.kinds and self.kinds[name].ordered
+
+    @property
+    def source(self) -> str:
+        """Where the method is from: what stands after "Source:" in the docstring."""
+        found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", inspect.getdoc(self) or "", re.DOTALL | re.MULTILINE)
+        return " ".join(found.group(1).split()) if found else ""
+
+    # What Python expects of a function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """For `help`: kinds by their names."""
+
+        def shown(p: inspect.Parameter) -> inspect.Parameter:
+            kind = self.kinds.get(p.name)
+            return p.replace(annotation=_Text(f"{kind} | None" if p.name in self._optional else kind)) if kind else p
+
+        parameters = [shown(p) for p in self.signature.parameters.values()]
+        return self.signature.replace(parameters=parameters, return_annotation=_Text(self.cls.__name__))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<constructor {self.__name__}>"
+
+    def __reduce__(self) -> Any:
+        """By its public name, so that a pickle outlives a move of the module; by its module otherwise."""
+        is_public = getattr(sys.modules.get("gradtx"), self.__name__, None) is self
+        return (_public, (self.__name__,)) if is_public else self.__qualname__
+
+    def _bind(self, args: Any, kwargs: Any) -> inspect.BoundArguments:
+        """The arguments by name, defaults included; a misspelt name is reported before what is missing for it."""
+        parameters = self.signature.parameters
+        unknown = [name for name in kwargs if name not in parameters]
+        if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            given = unknown[0]
+            close = difflib.get_close_matches(given, parameters, n=1, cutoff=0.5)
+            close += [name for name in parameters if "".join(word[:1] for word in name.split("_")) == given]  # lr, wd
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise TypeError(f"{self.__name__}: no argument {given!r}; {hint}its signature is {self._brief()}")
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}: {error}; its signature is {self._brief()}") from None
+        bound.apply_defaults()
+        return bound
+
+    def _brief(self) -> str:
+        names = [str(p.replace(annotation=inspect.Parameter.empty)) for p in self.signature.parameters.values()]
+        return f"({', '.join(names)})"
 
 
 class _Text(str):
@@ -63,23 +142,12 @@ class _Text(str):
         return str(self)
 
 
-def _bind(owner: str, signature: inspect.Signature, args: Any, kwargs: Any) -> inspect.BoundArguments:
-    """The arguments by name, defaults included; a misspelt name is reported before what is missing for it."""
-    parameters = signature.parameters
-    unknown = [name for name in kwargs if name not in parameters]
-    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        close = difflib.get_close_matches(unknown[0], parameters, n=1, cutoff=0.5)
-        close += [name for name in parameters if "".join(word[:1] for word in name.split("_")) == unknown[0]]  # lr, wd
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise TypeError(f"{owner}: no argument {unknown[0]!r}; {hint}its signature is {_brief(signature)}")
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{owner}: {error}; its signature is {_brief(signature)}") from None
-    bound.apply_defaults()
-    return bound
+def _public(name: str) -> Any:
+    """A public name of the library, when a pickle is read."""
+    return getattr(sys.modules["gradtx"], name)
 
 
-def _brief(signature: inspect.Signature) -> str:
-    names = [str(p.replace(annotation=inspect.Parameter.empty)) for p in signature.parameters.values()]
-    return f"({', '.join(names)})"
+def constructor_in(x: Any) -> Constructor[..., Any] | None:
+    """The constructor that this is, or that makes the values of this class; None for all else."""
+    found = vars(x).get("made_by") if isinstance(x, type) else x
+    return found if isinstance(found, Constructor) else None

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.arguments import numeric
-from gradtx.core.constructor import constructor_of
+from gradtx.core.constructor import Constructor
 from gradtx.core.value import Value, show
 
 __all__ = ["Schedule", "arithmetic", "as_schedule", "schedule"]
@@ -30,7 +30,7 @@ class Schedule(Value):
     def __call__(self, count: Any) -> jax.Array:
         """The value at step `count` (a number or an array of any shape), inside or outside `jit`."""
         count, arguments = jnp.asarray(count), self._rounded
-        kinds = self.constructor.kinds  # type: ignore[attr-defined]
+        kinds = self.constructor.kinds
         scheduled = {name: a(count) for name, a in arguments.items() if name in kinds and isinstance(a, Schedule)}
         if scheduled:  # a number of a schedule may itself be one
             return jnp.asarray(self._result(arguments | scheduled)(count))
@@ -78,7 +78,7 @@ class Schedule(Value):
         return super().__repr__()
 
 
-def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Schedule]:
+def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Constructor[P, Schedule]:
     """Decorate a constructor whose body returns `count -> value`; calling it then gives a `Schedule`.
 
     `count` reaches the function as an array; write it with `jnp`, without branching on it, and it works for one
@@ -93,7 +93,7 @@ def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Sched
     >>> float(halving(1.0, every=10)(25))
     0.25
     """
-    return constructor_of(Schedule, body, as_schedule=lambda function: as_schedule(function))
+    return Constructor(Schedule, body, lambda function: as_schedule(function))
 
 
 def _combine(left: Any, sign: str, right: Any) -> Schedule:

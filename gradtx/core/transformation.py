@@ -11,29 +11,31 @@ errors that say where.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ParamSpec, overload
+from typing import Annotated, Any, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx.core.arguments import Kind
 from gradtx.core.build import Body, Pair, build, initialize, is_transformation, naming, run
-from gradtx.core.constructor import constructor_of, is_constructor
+from gradtx.core.constructor import Constructor, constructor_in
 from gradtx.core.hyperparameters import HyperparamsLeaf, with_hyperparams
 from gradtx.core.leafwise import Atom, Leafwise
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import check_arrays, check_match, is_none, present, unshared
-from gradtx.core.value import Static, Value, keeping, show, wrap_all
+from gradtx.core.value import Static, Value, keeping, show
 
 __all__ = [
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Transformation",
+    "optimizer",
     "transformation",
-    "transformation_of",
 ]
 
 P = ParamSpec("P")
+T = TypeVar("T", bound="GradientTransformation")
 Tree = Any
 
 # Extra arguments that training loops pass to every optimizer, whether it uses them or not.
@@ -122,7 +124,7 @@ class GradientTransformation(Value):
         """The formula with every formula in it expanded, down to atoms and combinators."""
         if self.formula is not self:
             return self.formula.expand()
-        return self._make(self.constructor, wrap_all(self.constructor, _expand(self.arguments)))
+        return self.constructor.made_of(_expand(self.arguments))
 
     @property
     def extra_args(self) -> frozenset[str]:
@@ -149,28 +151,26 @@ class GradientTransformation(Value):
 
     def _recorded(self) -> dict[str, Any]:
         """The hyperparameters that this atom keeps in its state: those that are schedules or always recorded."""
-        always = self.constructor.record  # type: ignore[attr-defined]
-        return {
-            name: argument
-            for name, argument in self._rounded.items()
-            if name in always or isinstance(argument, Schedule)
-        }
+        always = self.constructor.record
+        return {name: x for name, x in self._rounded.items() if name in always or isinstance(x, Schedule)}
 
 
 GradientTransformationExtraArgs = GradientTransformation  # Optax's name for those that take extra arguments
 
 
 @overload
-def transformation(body: Callable[P, Any], /) -> Callable[P, GradientTransformation]: ...
+def transformation(body: Callable[P, Any], /) -> Constructor[P, GradientTransformation]: ...
 
 
 @overload
 def transformation(
-    *, record: tuple[str, ...] = ()
-) -> Callable[[Callable[P, Any]], Callable[P, GradientTransformation]]: ...
+    *, cls: type[T] = ..., name: str | None = None, record: tuple[str, ...] = ()
+) -> Callable[[Callable[P, Any]], Constructor[P, T]]: ...
 
 
-def transformation(body: Callable[P, Any] | None = None, /, *, record: tuple[str, ...] = ()) -> Any:
+def transformation(
+    body: Any = None, /, *, cls: Any = None, name: str | None = None, record: tuple[str, ...] = ()
+) -> Any:
     """Decorate a constructor whose body returns another transformation, `leafwise(…)` or `(init, update)`.
 
     A step that is called without `jit` runs as one compiled function where all Python in it is this library's. A
@@ -184,6 +184,11 @@ def transformation(body: Callable[P, Any] | None = None, /, *, record: tuple[str
         transformation without state. `update` takes `params` without a default if it needs them, and names the extra
         arguments that it uses as keyword-only parameters.
       record: hyperparameters whose value in use is kept in the state even if it is constant.
+      cls: a subclass of `GradientTransformation` that its values belong to, for methods of their own.
+      name: what it is called, where that is not the body's name.
+
+    Raises:
+      TypeError: a parameter is called as something that every value has (`name`, `init`, `formula`, …).
 
     >>> import gradtx, jax
     >>> @gradtx.transformation
@@ -197,29 +202,41 @@ def transformation(body: Callable[P, Any] | None = None, /, *, record: tuple[str
     ValueError: sign_of_sum: decay must be in [0, 1), got 1.5
     """
 
-    def decorate(body: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-        return transformation_of(GradientTransformation, body, record=record)
+    def decorate(body: Any) -> Any:
+        return Constructor(cls or GradientTransformation, body, as_schedule, name=name, record=record)
 
     return decorate if body is None else decorate(body)
 
 
-def transformation_of(cls: type[Value], body: Any, *, record: tuple[str, ...] = ()) -> Any:
-    """The constructor that `transformation` makes of a body, for values of a class of their own."""
-    return constructor_of(cls, body, as_schedule=as_schedule, record=record)
+@overload
+def optimizer(body: Callable[P, Any], /) -> Constructor[P, GradientTransformation]: ...
 
 
-@transformation
-def _pair(init: Any, update: Any) -> Any:
-    return init, update
+@overload
+def optimizer(*, record: tuple[str, ...]) -> Callable[[Callable[P, Any]], Constructor[P, GradientTransformation]]: ...
 
 
-_pair.__name__ = "GradientTransformation"
+def optimizer(body: Any = None, /, *, record: tuple[str, ...] = ()) -> Any:
+    """`transformation` for a whole optimizer: one whose updates are steps, and whose docstring names its source.
+
+    What carries it is listed by `gradtx.optimizers()`, in the catalogue and in the documentation.
+    """
+
+    def decorate(body: Any) -> Any:
+        return Constructor(GradientTransformation, body, as_schedule, record=record, is_optimizer=True)
+
+    return decorate if body is None else decorate(body)
+
+
+@transformation(name="GradientTransformation")
+def _pair(*functions: Any) -> Any:
+    return functions
 
 
 # Running a transformation, own or foreign (any pair with `init` and `update`)
 
 
-class Part:
+class Part(Kind):
     """The kind of an argument that is a transformation, or holds several."""
 
     ordered = True  # of a dict of them, the order counts
@@ -235,7 +252,7 @@ class Part:
             hint = ""
             if isinstance(part, (list, tuple)) and part and all(map(is_transformation, part)):
                 hint = f"; give them one by one: {owner}(*transformations)"
-            elif is_constructor(part):
+            elif constructor_in(part):
                 hint = f"; did you mean {part.__name__}(…)?"
             raise TypeError(f"{owner}: {show(part)} is not a transformation (it has no init and update){hint}")
         return value

@@ -12,7 +12,7 @@ import enum
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import numpy as np
@@ -20,7 +20,10 @@ from jax.extend.core import get_opaque_trace_state
 
 from gradtx.core.arguments import canonical, plain
 
-__all__ = ["Value", "keeping", "label_name", "same", "show", "wrap_all"]
+if TYPE_CHECKING:
+    from gradtx.core.constructor import Constructor
+
+__all__ = ["Value", "keeping", "label_name", "same", "show", "wrap"]
 
 
 class Static:
@@ -111,7 +114,7 @@ class Value:
 
     __slots__ = ("__weakref__", "_arguments", "_built", "constructor")
 
-    constructor: Callable[..., Any]
+    constructor: "Constructor[..., Any]"
     _arguments: dict[str, Any]  # as marked by `wrap`
     _built: dict[Any, Any]  # what was computed from the arguments, on first use
 
@@ -119,7 +122,7 @@ class Value:
         jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten, cls._flatten)
 
     @classmethod
-    def _make(cls, constructor: Callable[..., Any], arguments: dict[str, Any]) -> Self:
+    def _make(cls, constructor: "Constructor[..., Any]", arguments: dict[str, Any]) -> Self:
         self = object.__new__(cls)
         for name, content in (("constructor", constructor), ("_arguments", arguments), ("_built", {})):
             object.__setattr__(self, name, content)
@@ -140,7 +143,7 @@ class Value:
     @property
     def name(self) -> str:
         """The constructor's name."""
-        return getattr(self.constructor, "__name__", type(self).__name__)
+        return self.constructor.__name__
 
     @property
     def _rounded(self) -> dict[str, Any]:
@@ -178,7 +181,7 @@ class Value:
         return next((a for n, a in self.arguments.items() if self._parameter(n).kind.name == "VAR_KEYWORD"), {})
 
     def _parameter(self, name: str) -> inspect.Parameter:
-        return self._signature().parameters[name]
+        return self.constructor.signature.parameters[name]
 
     def replace(self, **changes: Any) -> Self:
         """The same constructor with some arguments changed.
@@ -232,15 +235,12 @@ class Value:
         return [leaf for leaf in leaves if isinstance(leaf, Value)]
 
     def _bind(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
-        return inspect.BoundArguments(self._signature(), arguments)
-
-    def _signature(self) -> inspect.Signature:
-        return self.constructor.signature  # type: ignore[attr-defined]
+        return inspect.BoundArguments(self.constructor.signature, arguments)
 
     def _result(self, arguments: dict[str, Any]) -> Any:
         """What the constructor's body returns for these arguments."""
         bound = self._bind(arguments)
-        return self.constructor.__wrapped__(*bound.args, **bound.kwargs)  # type: ignore[attr-defined]
+        return self.constructor.__wrapped__(*bound.args, **bound.kwargs)
 
     # A pytree of its numbers
 
@@ -278,7 +278,7 @@ class Value:
 
     def _shown(self) -> Iterator[tuple[str, Any]]:
         """The arguments that differ from their defaults, as (keyword or '', value)."""
-        parameters = self._signature().parameters
+        parameters = self.constructor.signature.parameters
         further = any(p.kind is p.VAR_POSITIONAL and self._arguments[name] for name, p in parameters.items())
         for name, argument in self.arguments.items():
             parameter = parameters[name]
@@ -300,14 +300,9 @@ class Value:
         return f"{self.name}(\n" + "".join(f"    {part},\n" for part in _indented(parts)) + ")"
 
 
-def _rebuild(cls: type[Value], constructor: Callable[..., Any], arguments: dict[str, Any]) -> Value:
-    return cls._make(constructor, wrap_all(constructor, arguments))
-
-
-def wrap_all(constructor: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as a value keeps them."""
-    kinds = constructor.kinds  # type: ignore[attr-defined]
-    return {name: wrap(a, getattr(kinds.get(name), "ordered", False)) for name, a in arguments.items()}
+def _rebuild(cls: type[Value], constructor: "Constructor[..., Any]", arguments: dict[str, Any]) -> Value:
+    value: Value = constructor.made_of(arguments)
+    return value
 
 
 def same(argument: Any, default: Any) -> bool:
@@ -333,7 +328,7 @@ def show(argument: Any) -> str:
     if isinstance(argument, re.Pattern):  # its own repr is cut off after 200 characters
         flags = argument.flags & ~re.UNICODE if isinstance(argument.pattern, str) else argument.flags
         return f"re.compile({argument.pattern!r}{f', {re.RegexFlag(flags)!r}' if flags else ''})"
-    if inspect.isfunction(argument) or isinstance(argument, type):
+    if inspect.isroutine(argument) or isinstance(argument, type):
         return argument.__name__
     if isinstance(argument, dict):
         return "{" + ", ".join(f"{show(key)}: {show(item)}" for key, item in argument.items()) + "}"

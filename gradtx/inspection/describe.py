@@ -194,8 +194,8 @@ def _hyperparameters(tx: Any, opened: bool) -> dict[str, str]:
     """The arguments that say something: numbers, unless the parts show them, and what is not the default."""
     if not isinstance(tx, GradientTransformation):
         return {}
-    parameters = tx.constructor.signature.parameters  # type: ignore[attr-defined]
-    kinds = tx.constructor.kinds  # type: ignore[attr-defined]
+    parameters = tx.constructor.signature.parameters
+    kinds = tx.constructor.kinds
     shown = {}
     for name, argument in tx.arguments.items():
         default = parameters[name].default

@@ -1,40 +1,40 @@
-"""What the library has, by name: found by looking at `gradtx`, so that nothing is listed twice."""
+"""What the library has, by name.
+
+The table is given to this module by `gradtx`, which knows what is public.
+"""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gradtx.core.constructor import is_constructor
+from gradtx.core.constructor import Constructor, constructor_in
 from gradtx.core.value import Value
 
 __all__ = ["get", "optimizers"]
 
+_TABLE: dict[str, Constructor[..., Any]] = {}
 
-def constructors() -> dict[str, Callable[..., Any]]:
+
+def fill(names: Mapping[str, Any]) -> None:
+    """Enter the constructors among these public names."""
+    for name, thing in names.items():
+        if not name.startswith("_") and (constructor := constructor_in(thing)):
+            _TABLE[name] = constructor
+
+
+def constructors() -> dict[str, Constructor[..., Any]]:
     """Every public constructor of a transformation or a schedule, by name, sorted."""
-    import gradtx  # when asked for: what this module is part of is complete by then
-
-    public = sorted(vars(gradtx).items(), key=lambda item: item[0].lower())
-    return {name: x for name, x in public if not name.startswith("_") and is_constructor(x)}
+    return dict(sorted(_TABLE.items(), key=lambda item: item[0].lower()))
 
 
 def optimizers() -> tuple[str, ...]:
-    """The names of the whole optimizers, sorted: the formulas that a learning rate alone makes.
+    """The names of the whole optimizers, sorted.
 
-    >>> import gradtx.registry
-    >>> gradtx.registry.optimizers()
+    >>> import gradtx
+    >>> gradtx.inspection.optimizers()
     ('acprop', 'adabelief', ..., 'yogi')
     """
-
-    def is_whole(constructor: Any) -> bool:
-        parameters = constructor.signature.parameters
-        required = {name for name, p in parameters.items() if p.default is p.empty}
-        formula = constructor.__module__.startswith("gradtx.formulas.") and not constructor.__name__.startswith(
-            "scale_by_"
-        )
-        return formula and "learning_rate" in parameters and required <= {"learning_rate"}
-
-    return tuple(name for name, constructor in constructors().items() if is_whole(constructor))
+    return tuple(name for name, constructor in constructors().items() if constructor.is_optimizer)
 
 
 def get(name: str, /, **arguments: Any) -> Value:
@@ -47,14 +47,15 @@ def get(name: str, /, **arguments: Any) -> Value:
     Raises:
       LookupError: there is no such constructor; gives the names that look like it, or else all.
 
-    >>> import gradtx.registry
-    >>> gradtx.registry.get("sgd", learning_rate=0.1, momentum=0.9)
+    >>> import gradtx
+    >>> gradtx.get("sgd", learning_rate=0.1, momentum=0.9)
     sgd(learning_rate=0.1, momentum=0.9)
     """
     known = constructors()
     if name not in known:
         raise LookupError(f"no constructor is named {name!r}; {suggestion(name, known)}")
-    return known[name](**arguments)
+    value: Value = known[name](**arguments)
+    return value
 
 
 def suggestion(name: Any, known: Iterable[Any]) -> str:

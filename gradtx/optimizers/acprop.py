@@ -8,7 +8,7 @@ from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import add, chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["acprop", "scale_by_acprop"]
 
@@ -26,7 +26,7 @@ def scale_by_acprop(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-16
     return product(saturate(), rate)
 
 
-@transformation
+@optimizer
 def acprop(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -10,7 +10,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, seen, sqrt, unseen
 from gradtx.core.roles import Slot, Weight
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import real_like, zeros_like
 
 __all__ = ["adabelief", "scale_by_belief"]
@@ -62,7 +62,7 @@ def scale_by_belief(
     return leafwise(init=init, count=count, advance=advance, emit=emit)
 
 
-@transformation
+@optimizer
 def adabelief(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -12,7 +12,7 @@ from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative, Positive, plain
 from gradtx.core.combine import chain, product
 from gradtx.core.schedule import Schedule
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 from gradtx.schedules.bounds import lower_bound_schedule, upper_bound_schedule
 
 __all__ = ["adabound", "adaboundw", "amsbound", "amsboundw"]
@@ -48,7 +48,7 @@ def _first_value(learning_rate: Schedule) -> Any:
     return first
 
 
-@transformation
+@optimizer
 def adabound(
     learning_rate: NonNegative = 1e-3,
     b1: Decay = 0.9,
@@ -86,7 +86,7 @@ def adabound(
     return chain(_bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=False), scale(-1.0))
 
 
-@transformation
+@optimizer
 def amsbound(
     learning_rate: NonNegative = 1e-3,
     b1: Decay = 0.9,
@@ -109,7 +109,7 @@ def amsbound(
     return chain(_bounded(learning_rate, b1, b2, final_lr, gamma, eps, base_lr, maximum=True), scale(-1.0))
 
 
-@transformation
+@optimizer
 def adaboundw(
     learning_rate: NonNegative = 1e-3,
     b1: Decay = 0.9,
@@ -142,7 +142,7 @@ def adaboundw(
     )
 
 
-@transformation
+@optimizer
 def amsboundw(
     learning_rate: NonNegative = 1e-3,
     b1: Decay = 0.9,

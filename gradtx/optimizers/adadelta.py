@@ -12,7 +12,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, least
 from gradtx.core.roles import Slot
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import real_like, zeros_like
 
 __all__ = ["adadelta", "scale_by_adadelta"]
@@ -55,7 +55,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
     return leafwise(init=init, advance=advance, emit=emit)
 
 
-@transformation
+@optimizer
 def adadelta(
     learning_rate: NonNegative = 1.0,
     rho: Decay = 0.9,

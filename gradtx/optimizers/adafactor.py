@@ -12,12 +12,12 @@ from gradtx.atoms.trust_ratio import scale_by_param_block_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Positive, Real
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["adafactor"]
 
 
-@transformation
+@optimizer
 def adafactor(
     learning_rate: NonNegative | None = None,
     min_dim_size_to_factor: int = 128,

@@ -6,12 +6,12 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import scale_by_rss
 from gradtx.core.arguments import NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["adagrad"]
 
 
-@transformation
+@optimizer
 def adagrad(
     learning_rate: NonNegative,
     initial_accumulator_value: NonNegative = 0.1,

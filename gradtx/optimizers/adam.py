@@ -10,7 +10,7 @@ from gradtx.atoms.preconditioners import inverse_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["adam", "adamw", "scale_by_adam"]
 
@@ -42,7 +42,7 @@ def scale_by_adam(
     return product(direction(b1, nesterov, mu_dtype), inverse_rms(b2, eps, eps_root))
 
 
-@transformation
+@optimizer
 def adam(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
@@ -87,7 +87,7 @@ def adam(
     )
 
 
-@transformation
+@optimizer
 def adamw(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

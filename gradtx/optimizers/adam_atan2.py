@@ -7,13 +7,13 @@ from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative, Positive
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 from gradtx.optimizers.adam import scale_by_adam
 
 __all__ = ["adam_atan2"]
 
 
-@transformation
+@optimizer
 def adam_atan2(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

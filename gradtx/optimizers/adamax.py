@@ -9,7 +9,7 @@ from gradtx.atoms.preconditioners import absolute, reciprocal
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["adamax", "adamaxw", "scale_by_adamax"]
 
@@ -25,7 +25,7 @@ def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8)
     return product(direction(b1), chain(absolute(), decaying_max(b2, eps), reciprocal()))
 
 
-@transformation
+@optimizer
 def adamax(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8) -> Any:
     """Adam with the infinity norm: x ← max(β₂·x, |g| + ε), θ ← θ − η·m̂/x.
 
@@ -47,7 +47,7 @@ def adamax(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: 
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
 
-@transformation
+@optimizer
 def adamaxw(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

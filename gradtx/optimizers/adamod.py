@@ -8,12 +8,12 @@ from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
 from gradtx.atoms.preconditioners import corrected_rate, inverse_root
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["adamod"]
 
 
-@transformation
+@optimizer
 def adamod(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -12,7 +12,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, after, average, bounded, seen, sqrt, unseen
 from gradtx.core.roles import Slot, Weight
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import real_like, zeros_like
 
 __all__ = ["adan", "scale_by_adan"]
@@ -71,7 +71,7 @@ def scale_by_adan(
     return leafwise(init=init, numbers=lambda s: s.momentum_weight > 0, count=count, advance=advance, emit=emit)
 
 
-@transformation
+@optimizer
 def adan(
     learning_rate: NonNegative,
     b1: Decay = 0.98,

@@ -9,7 +9,7 @@ from gradtx.atoms.preconditioners import inverse_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["ademamix", "scale_by_ademamix", "scale_by_simplified_ademamix", "simplified_ademamix"]
 
@@ -34,7 +34,7 @@ def scale_by_ademamix(
     return product(add(direction(b1, accumulator_dtype=mu_dtype), long), inverse_rms(b2, eps, eps_root))
 
 
-@transformation
+@optimizer
 def ademamix(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
@@ -100,7 +100,7 @@ def scale_by_simplified_ademamix(
     return product(add(trace(b1), chain(saturate(), scale(alpha))), inverse_rms(b2, eps, eps_root))
 
 
-@transformation
+@optimizer
 def simplified_ademamix(
     learning_rate: NonNegative,
     b1: Decay = 0.99,

@@ -11,7 +11,7 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.schedules.betas import after_first_step, power_schedule
 
 __all__ = ["adopt", "scale_by_adopt"]
@@ -47,7 +47,7 @@ def scale_by_adopt(
     return chain(product(saturate(), rate), *bounds, scale_by_momentum(b1, nesterov, mu_dtype))
 
 
-@transformation
+@optimizer
 def adopt(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -8,7 +8,7 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["amsgrad", "scale_by_amsgrad"]
 
@@ -36,7 +36,7 @@ def scale_by_amsgrad(
     )
 
 
-@transformation
+@optimizer
 def amsgrad(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -12,7 +12,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import least
 from gradtx.core.roles import Slot
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import as_float32, full_like, real_like, zeros_like
 
 __all__ = ["cocob", "scale_by_cocob"]
@@ -59,7 +59,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: NonNegative = 1e-8) -> Any:
     return leafwise(init=init, advance=advance, emit=emit)
 
 
-@transformation
+@optimizer
 def cocob(
     learning_rate: NonNegative = 1.0,
     alpha: NonNegative = 100.0,

@@ -16,7 +16,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import global_norm, hypot, norm, norms, overall, ratio
 from gradtx.core.roles import Factored, Number, Slot
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import as_float32, cast_like, zeros_like
 
 __all__ = ["dog", "dowg", "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg"]
@@ -83,7 +83,7 @@ def scale_by_dog(init_step: tuple[str, Any], eps: NonNegative = 1e-8) -> Any:
     return _by_distance(start, rate)
 
 
-@transformation
+@optimizer
 def dog(
     learning_rate: NonNegative = 1.0,
     init_step: tuple[str, Any] = ("heuristic", 1e-6),
@@ -185,7 +185,7 @@ def scale_by_dowg(init_estim_sq_dist: NonNegative | None = None, eps: NonNegativ
     return _by_distance(lambda params: jnp.sqrt(first), rate)
 
 
-@transformation
+@optimizer
 def dowg(
     learning_rate: NonNegative = 1.0,
     init_estim_sq_dist: NonNegative | None = None,

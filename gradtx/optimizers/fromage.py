@@ -7,12 +7,12 @@ from gradtx.atoms.trust_ratio import scale_by_trust_ratio
 from gradtx.atoms.weight_decay import proximal_weight_decay
 from gradtx.core.arguments import NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["fromage"]
 
 
-@transformation
+@optimizer
 def fromage(learning_rate: NonNegative, min_norm: NonNegative = 1e-6) -> Any:
     """Each layer moves by a share of its own norm, and is then shortened by as much as it has grown:
     θ ← (θ − η·‖θ‖/‖g‖·g) / √(1 + η²).

@@ -7,13 +7,13 @@ from gradtx.atoms.trust_ratio import scale_by_trust_ratio
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 from gradtx.optimizers.adam import scale_by_adam
 
 __all__ = ["lamb"]
 
 
-@transformation
+@optimizer
 def lamb(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -9,12 +9,12 @@ from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain
 from gradtx.core.select import masked
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["lars"]
 
 
-@transformation
+@optimizer
 def lars(
     learning_rate: NonNegative,
     weight_decay: NonNegative = 0.0,

@@ -20,7 +20,7 @@ from gradtx.core.arguments import NonNegative, Period
 from gradtx.core.combine import chain
 from gradtx.core.numerics import global_norm, increment, least
 from gradtx.core.roles import Count, Factored, Number, Slot
-from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.transformation import Transformation, optimizer, transformation
 from gradtx.core.tree import is_none, map_leaves, zeros_like
 
 __all__ = ["lbfgs", "scale_by_lbfgs"]
@@ -174,7 +174,7 @@ def _entry(ring: jax.Array, i: jax.Array) -> jax.Array:
 ZOOM = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
 
 
-@transformation
+@optimizer
 def lbfgs(
     learning_rate: NonNegative | None = None,
     memory_size: Period = 10,

@@ -9,7 +9,7 @@ from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay
 from gradtx.core.combine import add, chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["lion", "scale_by_lion"]
 
@@ -50,7 +50,7 @@ def scale_by_lion(
     return chain(add(momentum, scale(1 - ratio)), signs[mode])
 
 
-@transformation
+@optimizer
 def lion(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

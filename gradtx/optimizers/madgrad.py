@@ -11,7 +11,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, bounded, increment, least
 from gradtx.core.roles import Slot, Weight
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import as_float32, real_like, zeros_like
 
 __all__ = ["madgrad", "scale_by_madgrad"]
@@ -53,7 +53,7 @@ def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: Non
     return leafwise(init=init, count=lambda s: s._replace(count=increment(s.count)), advance=advance, emit=emit)
 
 
-@transformation
+@optimizer
 def madgrad(
     learning_rate: NonNegative, momentum: Decay = 0.9, weight_decay: NonNegative = 0.0, eps: NonNegative = 1e-6
 ) -> Any:

@@ -8,7 +8,7 @@ from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import add, chain, identity
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.optimizers.adam import scale_by_adam
 
 __all__ = ["extrapolate", "mars"]
@@ -26,7 +26,7 @@ def extrapolate(strength: NonNegative) -> Any:
     return add(identity(), chain(difference(), scale(strength)))
 
 
-@transformation
+@optimizer
 def mars(
     learning_rate: NonNegative = 3e-3,
     b1: Decay = 0.95,

@@ -13,7 +13,7 @@ from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.build import initialize, run
 from gradtx.core.numerics import average, bounded, global_dot, ratio, seen
 from gradtx.core.roles import Inner, Number, Slot, Weight
-from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.transformation import Transformation, optimizer, transformation
 from gradtx.core.tree import map_leaves, zeros_like
 from gradtx.schedules.betas import after_first_step
 
@@ -104,7 +104,7 @@ def momentum_model(
     return init, update
 
 
-@transformation
+@optimizer
 def momo(
     learning_rate: NonNegative = 1.0,
     beta: Decay = 0.9,
@@ -137,7 +137,7 @@ def momo(
     return momentum_model(learning_rate, after_first_step(beta), None, lower_bound, weight_decay, adapt_lower_bound)
 
 
-@transformation
+@optimizer
 def momo_adam(
     learning_rate: NonNegative = 1e-2,
     b1: Decay = 0.9,

@@ -8,7 +8,7 @@ from gradtx.atoms.orthogonalize import STANDARD, orthogonalize, scale_by_shape
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Steps
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.optimizers.adam import adamw
 from gradtx.wrappers.matrices_and_others import matrices_and_others
 
@@ -37,7 +37,7 @@ def scale_by_muon(
     )
 
 
-@transformation
+@optimizer
 def muon(
     learning_rate: NonNegative,
     ns_coeffs: Any = STANDARD,

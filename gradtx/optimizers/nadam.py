@@ -8,7 +8,7 @@ from gradtx.atoms.preconditioners import inverse_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.optimizers.adam import adam, adamw
 from gradtx.schedules.betas import warming_momentum_schedule
 
@@ -37,7 +37,7 @@ def scale_by_nadam(
     return product(nesterov_direction(b1, now, ahead, mu_dtype), inverse_rms(b2, eps, eps_root))
 
 
-@transformation
+@optimizer
 def nadam(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
@@ -76,7 +76,7 @@ def nadam(
     )
 
 
-@transformation
+@optimizer
 def nadamw(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

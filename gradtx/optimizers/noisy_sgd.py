@@ -6,12 +6,12 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.noise import Key, add_noise
 from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["noisy_sgd"]
 
 
-@transformation
+@optimizer
 def noisy_sgd(
     learning_rate: NonNegative,
     eta: NonNegative = 0.01,

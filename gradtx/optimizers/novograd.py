@@ -12,7 +12,7 @@ from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, sqrt
 from gradtx.core.roles import Factored
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import real_like, zeros_like
 from gradtx.schedules.betas import after_first_step
 
@@ -69,7 +69,7 @@ def scale_by_novograd(
     )
 
 
-@transformation
+@optimizer
 def novograd(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

@@ -6,7 +6,7 @@ from gradtx.atoms.directions import difference
 from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
 from gradtx.core.arguments import Decay, Dtype, NonNegative, Real
 from gradtx.core.combine import add, chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.schedules.betas import after_first_step
 
@@ -29,7 +29,7 @@ def scale_by_optimistic_gradient(alpha: Real = 1.0, beta: Real = 1.0) -> Any:
     return add(scale(alpha), chain(difference(), scale(after_first_step(beta))))
 
 
-@transformation
+@optimizer
 def optimistic_gradient_descent(learning_rate: NonNegative, alpha: Real = 1.0, beta: Real = 1.0) -> Any:
     """For games of one minimum and one maximum, where gradient descent turns in circles: θ ← θ − η·(α·g + β·(g − g₋₁)).
 
@@ -55,7 +55,7 @@ def optimistic_gradient_descent(learning_rate: NonNegative, alpha: Real = 1.0, b
     return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))
 
 
-@transformation
+@optimizer
 def optimistic_adam_v2(
     learning_rate: NonNegative,
     *,
@@ -100,7 +100,7 @@ def optimistic_adam_v2(
     )
 
 
-@transformation
+@optimizer
 def optimistic_adam(
     learning_rate: NonNegative,
     optimism: Real | None = None,

@@ -7,12 +7,12 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import corrected_rate, inverse_root, power
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["padam"]
 
 
-@transformation
+@optimizer
 def padam(
     learning_rate: NonNegative = 0.1,
     b1: Decay = 0.9,

@@ -10,7 +10,7 @@ from gradtx.core.arguments import NonNegative, Real
 from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import norm, overall, ratio
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["polyak_sgd", "scale_by_polyak"]
 
@@ -50,7 +50,7 @@ def scale_by_polyak(
     return leafwise(together=(lambda g: norm(g), overall), numbers=step, emit=lambda g, n: n * g)
 
 
-@transformation
+@optimizer
 def polyak_sgd(
     max_learning_rate: NonNegative = 1.0,
     scaling: NonNegative = 1.0,

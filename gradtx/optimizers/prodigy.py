@@ -9,17 +9,17 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Decay, NonNegative, Positive, canonical, kind_of
+from gradtx.core.arguments import Decay, Kind, NonNegative, Positive, canonical, checked
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import abs_squared, average, bounded, dot, ratio, seen, sqrt
 from gradtx.core.roles import Number, Slot, Weight
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 from gradtx.core.tree import as_float32, real_like, zeros_like
 
 __all__ = ["dadapt_adamw", "prodigy"]
 
 
-class _Pair:
+class _Pair(Kind):
     """The kind of an argument that is (β₁, β₂)."""
 
     def __repr__(self) -> str:
@@ -29,7 +29,7 @@ class _Pair:
         """Two numbers in [0, 1)."""
         if not isinstance(value, (tuple, list)) or len(value) != 2 or any(map(callable, value)):
             raise TypeError(f"{owner}: {name} must be two numbers, (β₁, β₂), got {value!r}")
-        return tuple(kind_of(Decay).check(owner, name, b) for b in value)
+        return tuple(checked(Decay, owner, name, b) for b in value)
 
 
 Betas = Annotated[Any, _Pair()]
@@ -77,7 +77,7 @@ class ProdigyState(NamedTuple):
         return {"distance_estimate": self.distance}
 
 
-@transformation(record=("learning_rate",))
+@optimizer(record=("learning_rate",))
 def prodigy(
     learning_rate: NonNegative = 1.0,
     betas: Betas = (0.9, 0.999),
@@ -166,7 +166,7 @@ class DAdaptAdamWState(NamedTuple):
         return {"distance_estimate": self.distance}
 
 
-@transformation(record=("learning_rate",))
+@optimizer(record=("learning_rate",))
 def dadapt_adamw(
     learning_rate: NonNegative = 1.0,
     betas: Betas = (0.9, 0.999),

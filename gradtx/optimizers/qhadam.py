@@ -9,7 +9,7 @@ from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Fraction, NonNegative
 from gradtx.core.combine import add, chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["qhadam", "scale_by_qhadam"]
 
@@ -31,7 +31,7 @@ def scale_by_qhadam(
     return product(blend, chain(square(), squares, inverse_root(eps)))
 
 
-@transformation
+@optimizer
 def qhadam(
     learning_rate: NonNegative,
     b1: Decay = 0.995,

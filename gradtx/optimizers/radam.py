@@ -13,7 +13,7 @@ from gradtx.core.combine import chain, product
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import increment
 from gradtx.core.roles import Weight
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["radam", "rectify", "scale_by_radam"]
 
@@ -71,7 +71,7 @@ def scale_by_radam(
     return product(direction(b1, nesterov), chain(inverse_rms(b2, eps, eps_root), rectify(b2, threshold)))
 
 
-@transformation
+@optimizer
 def radam(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

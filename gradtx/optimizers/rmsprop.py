@@ -7,12 +7,12 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import scale_by_rms, scale_by_stddev
 from gradtx.core.arguments import Decay, NonNegative, Real
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["rmsprop"]
 
 
-@transformation
+@optimizer
 def rmsprop(
     learning_rate: NonNegative,
     decay: Decay = 0.9,

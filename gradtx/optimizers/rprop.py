@@ -10,7 +10,7 @@ from gradtx.core.arguments import NonNegative, Positive
 from gradtx.core.combine import chain
 from gradtx.core.leafwise import leafwise
 from gradtx.core.roles import Slot
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 from gradtx.core.tree import full_like, real_like, zeros_like
 
 __all__ = ["rprop", "scale_by_rprop"]
@@ -54,7 +54,7 @@ def scale_by_rprop(
     return leafwise(init=init, advance=advance, emit=lambda s: s.last)
 
 
-@transformation
+@optimizer
 def rprop(
     learning_rate: Positive,
     eta_minus: Positive = 0.5,

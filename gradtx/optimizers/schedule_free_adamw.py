@@ -7,7 +7,7 @@ from gradtx.atoms.preconditioners import scale_by_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, Dtype, NonNegative, OpenDecay, Real, Steps
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 from gradtx.schedules import warmup
 from gradtx.wrappers.schedule_free import schedule_free
 
@@ -18,7 +18,7 @@ def _warmed_up(learning_rate: Any, warmup_steps: int | None) -> Any:
     return learning_rate if warmup_steps is None else warmup(learning_rate, warmup_steps)
 
 
-@transformation
+@optimizer
 def schedule_free_sgd(
     learning_rate: NonNegative = 1.0,
     warmup_steps: Steps | None = None,
@@ -43,7 +43,7 @@ def schedule_free_sgd(
     return schedule_free(base, learning_rate, b1, weight_lr_power, state_dtype)
 
 
-@transformation
+@optimizer
 def schedule_free_adamw(
     learning_rate: NonNegative = 0.0025,
     warmup_steps: Steps | None = None,

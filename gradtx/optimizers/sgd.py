@@ -6,12 +6,12 @@ from gradtx.atoms.averages import trace
 from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["sgd"]
 
 
-@transformation
+@optimizer
 def sgd(
     learning_rate: NonNegative,
     momentum: Decay | None = None,

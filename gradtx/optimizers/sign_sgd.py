@@ -7,12 +7,12 @@ from gradtx.atoms.directions import scale_by_sign
 from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.core.arguments import Decay, Dtype, NonNegative
 from gradtx.core.combine import chain
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["sign_sgd", "signum"]
 
 
-@transformation
+@optimizer
 def sign_sgd(learning_rate: NonNegative) -> Any:
     """Every element moves by the same amount, whatever its gradient: θ ← θ − η·sign(g).
 
@@ -28,7 +28,7 @@ def sign_sgd(learning_rate: NonNegative) -> Any:
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
-@transformation
+@optimizer
 def signum(learning_rate: NonNegative, beta: Decay = 0.9, accumulator_dtype: Dtype | None = None) -> Any:
     """The sign of the momentum: m ← β·m + (1−β)·g, θ ← θ − η·sign(m).
 

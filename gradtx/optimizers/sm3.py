@@ -11,7 +11,7 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.core.arguments import Decay, Fraction, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["scale_by_sm3", "sm3"]
 
@@ -33,7 +33,7 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -
     return chain(product(saturate(), rate), ema(b1, debias=False))
 
 
-@transformation
+@optimizer
 def sm3(learning_rate: NonNegative, momentum: Decay = 0.9) -> Any:
     """AdaGrad with the smallest bound on the sum of squares that rows and columns give: s = g² + minᵢ mᵢ, with mᵢ the
     maximum of s over all axes but i; m ← β·m + (1−β)·g/√(s + ε), θ ← θ − η·m.

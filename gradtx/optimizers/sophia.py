@@ -19,7 +19,7 @@ from gradtx.core.build import initialize, run
 from gradtx.core.combine import chain, product
 from gradtx.core.numerics import increment, least
 from gradtx.core.roles import Inner, Number, Slot
-from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.transformation import Transformation, optimizer, transformation
 from gradtx.core.tree import cast_like, map_leaves, real_like, zeros_like
 
 __all__ = ["inverse_curvature", "scale_by_sophia", "sophia"]
@@ -101,7 +101,7 @@ def scale_by_sophia(
     return chain(product(direction(b1, accumulator_dtype=mu_dtype), rate), *bound)
 
 
-@transformation
+@optimizer
 def sophia(
     learning_rate: NonNegative,
     b1: Decay = 0.965,

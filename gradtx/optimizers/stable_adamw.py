@@ -9,12 +9,12 @@ from gradtx.atoms.preconditioners import inverse_rms
 from gradtx.atoms.weight_decay import add_decayed_weights
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer
 
 __all__ = ["stable_adamw"]
 
 
-@transformation
+@optimizer
 def stable_adamw(
     learning_rate: NonNegative,
     b1: Decay = 0.9,

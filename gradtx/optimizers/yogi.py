@@ -8,7 +8,7 @@ from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import inverse_root, square
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
-from gradtx.core.transformation import transformation
+from gradtx.core.transformation import optimizer, transformation
 
 __all__ = ["scale_by_yogi", "yogi"]
 
@@ -34,7 +34,7 @@ def scale_by_yogi(
     return product(direction(b1), rate)
 
 
-@transformation
+@optimizer
 def yogi(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-3) -> Any:
     """Adam whose v grows and shrinks by additive steps: v ← v − (1−β₂)·sign(v − g²)·g², θ ← θ − η·m̂/(√v̂ + ε).
 

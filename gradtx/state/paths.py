@@ -39,7 +39,7 @@ def numbers(node: Any, whole: Callable[[Any], bool], path: Path = ()) -> Iterato
 
 
 def _named_arguments(value: Value) -> Iterator[tuple[Path, Any]]:
-    kinds = value.constructor.kinds  # type: ignore[attr-defined]
+    kinds = value.constructor.kinds
     for name, argument in value._arguments.items():
         if not getattr(kinds.get(name), "ordered", False):
             yield (name,), argument

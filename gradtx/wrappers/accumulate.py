@@ -10,18 +10,18 @@ overwritten in place.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import Dtype, Period, number_of_steps
+from gradtx.core.arguments import Dtype, Kind, Period, checked
 from gradtx.core.build import initialize, run
 from gradtx.core.leafwise import leafwise
 from gradtx.core.numerics import global_norm, increment
 from gradtx.core.roles import Inner, Number, Slot
 from gradtx.core.schedule import Schedule
-from gradtx.core.transformation import GradientTransformation, Transformation, transformation, transformation_of
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation
 from gradtx.core.tree import cast_like, is_none, map_leaves, present, zeros_like
 from gradtx.state.paths import find
 
@@ -39,14 +39,14 @@ Tree = Any
 Skip = Callable[[Tree, jax.Array, Tree], tuple[jax.Array, Tree]]
 
 
-class _Every:
+class _Every(Kind):
     """The kind of an argument that is a number of calls, or a function of the steps applied so far that gives one."""
 
     def __repr__(self) -> str:
         return "Period"
 
     def check(self, owner: str, name: str, value: Any) -> Any:
-        return value if callable(value) else number_of_steps(owner, name, value, get_args(Period)[1])
+        return value if callable(value) else checked(Period, owner, name, value)
 
 
 Every = Annotated[Any, _Every()]
@@ -70,7 +70,7 @@ class MultiStepsState(NamedTuple):
         return {"total_skipped": self.total_skipped, **told}
 
 
-@transformation
+@transformation(name="accumulate")
 def _accumulated(
     inner: Transformation, every: tuple[Any], use_grad_mean: bool, should_skip: Skip | None, dtype: Any = None
 ) -> Any:
@@ -132,9 +132,6 @@ def _accumulated(
         return map_leaves(lambda _, x: jnp.where(step, x, 0), updates, buffer), new_state
 
     return init, update
-
-
-_accumulated.__name__ = "accumulate"
 
 
 def _on_cpu(f: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
@@ -200,6 +197,7 @@ class MultiSteps(GradientTransformation):
     """
 
     __slots__ = ()
+    made_by: ClassVar[Any]
 
     def __new__(
         cls,
@@ -210,8 +208,7 @@ class MultiSteps(GradientTransformation):
         accumulator_dtype: Any = None,
     ) -> "MultiSteps":
         """Make the transformation."""
-        tx: MultiSteps = _multi_steps(opt, every_k_schedule, use_grad_mean, should_skip_update_fn, accumulator_dtype)
-        return tx
+        return _multi_steps(opt, every_k_schedule, use_grad_mean, should_skip_update_fn, accumulator_dtype)
 
     @property
     def inner_opt(self) -> Any:
@@ -236,6 +233,7 @@ class MultiSteps(GradientTransformation):
         raise LookupError("MultiSteps: nothing in this state accumulates gradients")
 
 
+@transformation(cls=MultiSteps, name="MultiSteps")
 def _multi_steps(
     opt: Transformation,
     every_k_schedule: Every,
@@ -246,12 +244,7 @@ def _multi_steps(
     return _accumulated(opt, (every_k_schedule,), use_grad_mean, should_skip_update_fn, accumulator_dtype)
 
 
-_multi_steps.__name__ = "MultiSteps"
-_multi_steps = transformation_of(MultiSteps, _multi_steps)
-
-# Read as any constructor is, by name and signature.
-for _attribute in ("signature", "kinds"):
-    setattr(MultiSteps, _attribute, getattr(_multi_steps, _attribute))
+MultiSteps.made_by = _multi_steps  # found by name as any constructor is
 
 
 # What to leave out

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx.core.build import initialize, is_transformation, run
-from gradtx.core.constructor import is_constructor
+from gradtx.core.constructor import Constructor, constructor_in
 from gradtx.core.numerics import increment
 from gradtx.core.roles import EmptyState
 from gradtx.core.schedule import Schedule, as_schedule
@@ -22,9 +22,34 @@ __all__ = ["inject_hyperparams"]
 Tree = Any
 
 
-def inject_hyperparams(
-    inner: Any, *names: str, static_args: str | Iterable[str] = (), hyperparam_dtype: Any = None
-) -> Any:
+class _OfEither(Constructor[..., GradientTransformation]):
+    """Takes a finished transformation; or, as Optax has it, a constructor of one, and gives a constructor."""
+
+    def __call__(
+        self, inner: Any, *names: str, static_args: str | Iterable[str] = (), hyperparam_dtype: Any = None
+    ) -> Any:
+        if is_transformation(inner) and not isinstance(inner, type):
+            _chosen(inner, names)
+            return super().__call__(inner, *names)
+        if not callable(inner):
+            raise TypeError(f"inject_hyperparams: {inner!r} is neither a transformation nor a constructor of one")
+        given: Any = (*names, *(static_args, hyperparam_dtype)[len(names) :])  # Optax has them by position
+        static_args, hyperparam_dtype = given
+        if hyperparam_dtype is not None and jnp.finfo(hyperparam_dtype).bits < 32:
+            raise ValueError(f"inject_hyperparams: hyperparameters are float32 or wider, got {hyperparam_dtype!r}")
+        return _factory(inner, {static_args} if isinstance(static_args, str) else set(static_args))
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        signature = inspect.signature(self.__call__)
+        return signature.replace(return_annotation=super().__signature__.return_annotation)
+
+
+# Of a finished transformation
+
+
+@functools.partial(_OfEither, GradientTransformation, as_schedule=as_schedule)
+def inject_hyperparams(inner: Transformation, *names: str) -> Any:
     """Move hyperparameters into the state, where a loop reads and sets them without a new compile.
 
     Read them with `hyperparams(state)`, set them with `set_hyperparams(state, learning_rate=…)` (or, outside of `jit`,
@@ -52,23 +77,6 @@ def inject_hyperparams(
     >>> updates.round(3).tolist()
     [-0.5, -0.5, -0.5]
     """
-    if is_transformation(inner) and not isinstance(inner, type):
-        _chosen(inner, names)
-        return _injected(inner, *names)
-    if not callable(inner):
-        raise TypeError(f"inject_hyperparams: {inner!r} is neither a transformation nor a constructor of one")
-    given: Any = (*names, *(static_args, hyperparam_dtype)[len(names) :])  # Optax has them by position
-    static_args, hyperparam_dtype = given
-    if hyperparam_dtype is not None and jnp.finfo(hyperparam_dtype).bits < 32:
-        raise ValueError(f"inject_hyperparams: hyperparameters are float32 or wider, got {hyperparam_dtype!r}")
-    return _factory(inner, {static_args} if isinstance(static_args, str) else set(static_args))
-
-
-# Of a finished transformation
-
-
-@transformation
-def _injected(inner: Transformation, *names: str) -> Any:
     keys, leaves, structure = _chosen(inner, names)
 
     def at(values: dict[str, Any]) -> Any:
@@ -103,13 +111,6 @@ def _injected(inner: Transformation, *names: str) -> Any:
         return updates, InjectHyperparamsState(increment(state.count), values, state.scheduled, inner_state)
 
     return init, update
-
-
-_injected.__name__ = "inject_hyperparams"
-
-# Read as any constructor is, by name and signature.
-for _attribute in ("signature", "kinds", "as_schedule", "record"):
-    setattr(inject_hyperparams, _attribute, getattr(_injected, _attribute))
 
 
 def _chosen(inner: Any, names: tuple[str, ...]) -> tuple[list[str | None], list[Any], Any]:
@@ -148,7 +149,7 @@ def _factory(make: Callable[..., Any], static: set[str]) -> Callable[..., Any]:
 
     @functools.wraps(make)
     def constructor(*args: Any, **kwargs: Any) -> GradientTransformation:
-        if is_constructor(make):
+        if constructor_in(make):
             made = make(*args, **kwargs)
             paths = [path for path, _ in numbers(made, lambda x: isinstance(x, Schedule))]
         else:
@@ -157,15 +158,15 @@ def _factory(make: Callable[..., Any], static: set[str]) -> Callable[..., Any]:
             left = {name: a for name, a in bound.arguments.items() if name in static}
             given = {n: as_schedule(a) if callable(a) else a for n, a in bound.arguments.items() if n not in static}
             made = made_by(make, given, left)
-            paths = [path[1:] for path, _ in numbers(made, lambda x: isinstance(x, Schedule)) if path[0] == "arguments"]
+            paths = [path[1:] for path, _ in numbers(made, lambda x: isinstance(x, Schedule)) if path[0] == "given"]
         names = ["/".join(path) for path in paths if path[0] not in static]
-        return _injected(made, *names) if names else made
+        return inject_hyperparams(made, *names) if names else made
 
     return constructor
 
 
 @transformation
-def made_by(factory: Any, arguments: Any, static: Any) -> Any:
+def made_by(factory: Any, given: Any, static: Any) -> Any:
     """What a function of any library makes of these arguments; their floats are the numbers of this value."""
-    bound = inspect.BoundArguments(inspect.signature(factory), arguments | static)
+    bound = inspect.BoundArguments(inspect.signature(factory), given | static)
     return factory(*bound.args, **bound.kwargs)

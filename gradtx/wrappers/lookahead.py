@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gradtx.core.arguments import Fraction, Period
 from gradtx.core.build import initialize, run
 from gradtx.core.roles import Inner, Number, Slot
-from gradtx.core.transformation import GradientTransformation, Transformation, transformation_of
+from gradtx.core.transformation import GradientTransformation, Transformation, transformation
 from gradtx.core.tree import cast_like, check_match, float_copies, map_leaves
 
 __all__ = ["LookaheadParams", "LookaheadState", "lookahead"]
@@ -56,7 +56,8 @@ class _Lookahead(GradientTransformation):
         return run(self, updates, state, params, extra_args)
 
 
-def _lookahead(
+@transformation(cls=_Lookahead)
+def lookahead(
     fast_optimizer: Transformation, sync_period: Period, slow_step_size: Fraction, reset_state: bool = False
 ) -> Any:
     """k steps forward, one back: after every k-th step, slow ← slow + α·(fast − slow) and fast ← slow.
@@ -117,6 +118,3 @@ def _lookahead(
         return updates, LookaheadState(fast_state, count, cast_like(slow, old))
 
     return init, update
-
-
-lookahead = transformation_of(_Lookahead, _lookahead)

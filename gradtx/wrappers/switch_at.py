@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx.core.arguments import number_of_steps
+from gradtx.core.arguments import Kind, number_of_steps
 from gradtx.core.build import initialize
 from gradtx.core.combine import composition_type
 from gradtx.core.names import part_names
@@ -22,7 +22,7 @@ __all__ = ["SwitchState", "switch_at"]
 Tree = Any
 
 
-class _Boundaries:
+class _Boundaries(Kind):
     """The kind of an argument that is one count of steps, or several that do not fall."""
 
     def __repr__(self) -> str:
