@@ -121,4 +121,4 @@ class _Optimizers(_ModuleType):
         return _names()
 
 
-optimizers.__class__ = _Optimizers
+optimizers.__class__ = _Optimizers  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gradtx
-from gradtx.race import catalogue, entrants as registry
+from gradtx.race import catalogue, entrants
 from gradtx.race.errors import UsageError
 from gradtx.race.run import BATCH_SIZE, EPOCHS, GRID, STEPS, Options, race
 from gradtx.test_functions import TEST_FUNCTIONS
@@ -86,7 +86,7 @@ def _add_race(commands: Any) -> None:
     )
     add = parser.add_argument
     add("--problem", metavar="NAME", help=f"digits (default), {', '.join(TEST_FUNCTIONS)}")
-    add("--optimizers", metavar="A,B,…", type=_names, help=f"default: {','.join(registry.DEFAULT_RATES)}")
+    add("--optimizers", metavar="A,B,…", type=_names, help=f"default: {','.join(entrants.DEFAULT_RATES)}")
     add(
         "--rates",
         metavar="R,R,…",

@@ -286,8 +286,9 @@ def _map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """`map_leaves`, with the dtypes of the first tree."""
 
     def cast(new: Any, old: Any) -> Any:
-        floats = new is not None and jnp.issubdtype(jnp.result_type(old), jnp.inexact)
-        return new.astype(jnp.result_type(old)) if floats else new
+        if new is None or not jnp.issubdtype(jnp.result_type(old), jnp.inexact):
+            return new
+        return new.astype(jnp.result_type(old))
 
     return jax.tree.map(cast, map_leaves(f, tree, *rest), tree, is_leaf=is_none)
 

@@ -11,7 +11,7 @@ from helpers import TraceCounter
 
 import gradtx
 from gradtx.__main__ import main
-from gradtx.race import digits, entrants as registry, plots
+from gradtx.race import digits, entrants, plots
 from gradtx.race.functions import follow
 from gradtx.race.loop import Loop
 from gradtx.test_functions import TEST_FUNCTIONS
@@ -72,9 +72,9 @@ def test_a_grid_gives_what_each_rate_alone_gives(data):
 
 
 def test_a_grid_is_one_trace_per_optimizer():
-    for name in registry.DEFAULT_RATES:
+    for name in entrants.DEFAULT_RATES:
         loss = TraceCounter(lambda x, _: jnp.sum(x * x))
-        loop = Loop([registry.make(name, rate) for rate in (0.01, 0.1, 1.0)], loss, jnp.ones(3))
+        loop = Loop([entrants.make(name, rate) for rate in (0.01, 0.1, 1.0)], loss, jnp.ones(3))
         for _ in range(3):
             assert loop.run(jnp.arange(4)).shape == (3, 4, 3)
         assert loss.count == 1, name
@@ -117,7 +117,7 @@ def test_the_loss_is_the_cross_entropy(data):
 
 
 def test_every_optimizer_of_the_default_race_learns(data):
-    results = learned(data, list(registry.DEFAULT_RATES), (0.01,), epochs=1)
+    results = learned(data, list(entrants.DEFAULT_RATES), (0.01,), epochs=1)
     assert len(results) == 20
     for result in results:
         assert result.loss[0, 1] < result.loss[0, 0], result.name
@@ -176,7 +176,7 @@ def test_a_path_without_a_minimum_ends_outside_the_domain():
 # Pictures
 
 
-@pytest.mark.parametrize("names", [["adam"], registry.racers()])
+@pytest.mark.parametrize("names", [["adam"], entrants.racers()])
 @pytest.mark.filterwarnings("error")
 def test_pictures_lay_out_without_complaint_even_when_some_diverge(names, tmp_path):
     decay = np.exp(1 - np.arange(11.0) * np.linspace(0.02, 3, len(names))[:, None])
@@ -199,7 +199,7 @@ def test_pictures_lay_out_without_complaint_even_when_some_diverge(names, tmp_pa
 def test_list_names_every_optimizer_with_its_source(capsys):
     assert main(["list"]) == 0
     out, _ = capsys.readouterr()
-    for name in registry.optimizers():
+    for name in entrants.optimizers():
         assert f"  {name} " in out
     for text in (
         "momentum  sgd(learning_rate, momentum=0.9)",
@@ -213,13 +213,13 @@ def test_list_names_every_optimizer_with_its_source(capsys):
 
 
 def test_the_registry_finds_optimizers_and_nothing_else():
-    found = registry.optimizers().keys()
+    found = entrants.optimizers().keys()
     assert {"adam", "adamaxw", "lars", "sgd"} <= found
     assert not found & {"scale_by_adam", "chain", "lower_bound_schedule", "direction"}
-    assert registry.DEFAULT_RATES.keys() <= set(registry.racers())
-    for name in registry.racers():
-        assert isinstance(registry.default_rate(name), float)
-        registry.make(name).init(jnp.ones((2, 3)))
+    assert entrants.DEFAULT_RATES.keys() <= set(entrants.racers())
+    for name in entrants.racers():
+        assert isinstance(entrants.default_rate(name), float)
+        entrants.make(name).init(jnp.ones((2, 3)))
 
 
 def test_show_tells_signature_formula_expansion_state_and_source(capsys):
@@ -243,7 +243,7 @@ def test_slots_of_state(name, slots, capsys):
 
 
 def test_show_takes_everything_that_list_lists(capsys):
-    for name, constructor in registry.constructors().items():
+    for name, constructor in entrants.constructors().items():
         assert main(["show", name]) == 0
         assert capsys.readouterr().out.startswith(f"{constructor.__name__}(")
 

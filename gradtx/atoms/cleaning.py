@@ -20,7 +20,8 @@ class ZeroNansState(NamedTuple):
     @property
     def metrics(self) -> dict[str, jax.Array]:
         """What `metrics` collects."""
-        return {"leaves_with_nan": sum((x.astype(jnp.int32) for x in jax.tree.leaves(self.found_nan)), jnp.int32(0))}
+        zero = jnp.zeros((), jnp.int32)
+        return {"leaves_with_nan": sum((x.astype(jnp.int32) for x in jax.tree.leaves(self.found_nan)), zero)}
 
 
 @transformation

@@ -243,10 +243,10 @@ def per_example_layer_norm_clip(grads: Tree, global_l2_norm_clip: Any, uniform: 
 
 
 def _check_examples(owner: str, grads: Tree) -> None:
-    first = next((np.shape(g) for g in jax.tree.leaves(grads) if present(g)), ())
+    first: tuple[int, ...] = next((np.shape(g) for g in jax.tree.leaves(grads) if present(g)), ())
 
     def check(path: str, g: Any) -> None:
-        if present(g) and (not np.shape(g) or np.shape(g)[0] != first[0]):
+        if present(g) and (not np.shape(g) or np.shape(g)[:1] != first[:1]):
             raise LeafError(
                 f"{owner}: the first axis of every leaf is for the examples; leaf '{path}' has the shape "
                 f"{np.shape(g)}, the first leaf {first}"

@@ -145,7 +145,7 @@ def covering_sum(decay: Fraction = 1.0) -> Any:
     [[1.0, 1.0], [1.0, 2.0]]
     """
 
-    def covered(s: CoveringSumState, u: jax.Array) -> jax.Array:
+    def covered(s: CoveringSumState, u: jax.Array) -> Any:
         share = jnp.where(jnp.asarray(decay) == 1, 1, 1 - decay)
         along = [jnp.expand_dims(m, _others(i, u)) for i, m in enumerate(s.maxima)] if u.ndim > 1 else s.maxima
         return share * u + decay * functools.reduce(jnp.minimum, along)

@@ -1,6 +1,6 @@
 """Noise, to leave sharp valleys."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class _KeyKind(Kind):
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         """Raise a TypeError unless it is an int or a key."""
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        if type(value) is int or isinstance(value, np.integer):
             return int(value)
         if not numeric(value):
             raise TypeError(f"{owner}: {name} must be an int or a key such as jax.random.key(0), got {value!r}")
@@ -38,7 +38,7 @@ class _KeyKind(Kind):
         return value
 
 
-Key = Annotated[Any, _KeyKind()]
+Key: TypeAlias = Annotated[int | jax.Array, _KeyKind()]
 
 
 class AddNoiseState(NamedTuple):

@@ -69,7 +69,7 @@ def add_cautious_weight_decay(weight_decay: NonNegative, mask: Any = None) -> An
     if mask is not None:
         return masked(add_cautious_weight_decay(weight_decay), mask)
 
-    def decayed(u: jax.Array, p: jax.Array) -> jax.Array:
+    def decayed(u: jax.Array, p: jax.Array) -> Any:
         agrees = (jnp.sign(u) * jnp.conj(jnp.sign(p))).real >= 0
         return u + (weight_decay * agrees) * p
 

@@ -29,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.core.arguments import Range, plain
 from gradtx.core.build import is_transformation
@@ -125,7 +126,7 @@ def _write(item: Any, path: str, ordered: bool = False) -> Any:
 
 def _reason(item: Any) -> str:
     """Why something cannot be written, and what to do."""
-    if isinstance(item, jax.core.Tracer):
+    if isinstance(item, Tracer):
         return "a traced number has no value yet; write the config outside of jit, vmap and grad"
     if is_transformation(item):
         hint = "give its part to a constructor of your own, decorated with @gradtx.transformation"
@@ -180,7 +181,8 @@ def from_config(config: dict[str, Any], *constructors: Callable[..., Any]) -> An
         path = rest["name"] if rest["name"] in list(known) else "config"
         value = _read_value(rest, path, known)
         with _errors_at(path):
-            hash(value), repr(value)
+            hash(value)
+            repr(value)
         return value
 
 

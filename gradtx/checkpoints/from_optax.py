@@ -8,6 +8,7 @@ import numpy as np
 
 from gradtx.checkpoints.filling import STATISTICS, Path, Statistics, Tree, filled
 from gradtx.core.names import name_of
+from gradtx.core.typing import InitAndUpdate
 from gradtx.state.paths import by_path, find
 from gradtx.state.stages import Stage
 
@@ -24,7 +25,7 @@ OPTAX_CLASSES: dict[str, str] = {
 }
 
 
-def from_optax_state(optax_state: Tree, tx: Any, params: Tree, *, count: int | None = None) -> Tree:
+def from_optax_state(optax_state: Tree, tx: InitAndUpdate, params: Tree, *, count: int | None = None) -> Tree:
     """The state of `tx` that continues a run of the same optimizer of Optax.
 
     Adam and its relatives, SGD with momentum, RMSprop, Adagrad, Adadelta, Adafactor, Lion, Yogi, RAdam, AdaBelief, in

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradtx.checkpoints.filling import STATISTICS, Path, Statistics, Tree, _visit, filled
 from gradtx.core.names import name_of
+from gradtx.core.typing import InitAndUpdate
 from gradtx.state.paths import by_path
 from gradtx.state.stages import Stage, stages
 
@@ -34,7 +35,7 @@ TORCH_MARKS = {"exp_inf": "scale_by_adamax", "mu_product": "scale_by_nadam"}
 
 def from_torch_state(
     state_dict: Mapping[str, Any],
-    tx: Any,
+    tx: InitAndUpdate,
     params: Tree,
     convert: Callable[[list[np.ndarray]], Tree] | None = None,
     count: int | None = None,

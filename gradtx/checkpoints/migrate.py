@@ -24,6 +24,7 @@ import numpy as np
 from gradtx.core.build import is_transformation
 from gradtx.core.roles import Role, of_class
 from gradtx.core.tree import key_name, unshared
+from gradtx.core.typing import InitAndUpdate
 from gradtx.core.value import show
 from gradtx.state.entries import entries, statistic_of
 from gradtx.state.hyperparams import step_count
@@ -72,7 +73,7 @@ class MigratedState(NamedTuple):
 
 
 def migrate_state(
-    old_state: Tree, new_tx: Any, params: Tree, *, renamed: Mapping[str, str] | None = None
+    old_state: Tree, new_tx: InitAndUpdate, params: Tree, *, renamed: Mapping[str, str] | None = None
 ) -> MigratedState:
     """A state for a changed transformation, with all that still fits of the old one. Look at the report.
 

@@ -8,11 +8,15 @@ or `grad` a hyperparameter has no value yet.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import DTypeLike
+
+from gradtx.core.typing import ScalarOrSchedule
 
 __all__ = [
     "Decay",
@@ -35,9 +39,6 @@ __all__ = [
     "numeric",
     "plain",
 ]
-
-# float | jax.Array | Schedule: bodies compute with a number in the same words whichever it is.
-Scalar = Any
 
 
 class Kind:
@@ -85,17 +86,23 @@ class Range(Kind):
         return value
 
 
-Real = Annotated[Scalar, Range("Real", lambda x: not math.isnan(x), "a number")]
-NonNegative = Annotated[Scalar, Range("NonNegative", lambda x: x >= 0, "at least 0")]
-Positive = Annotated[Scalar, Range("Positive", lambda x: x > 0, "greater than 0")]
-Decay = Annotated[Scalar, Range("Decay", lambda x: 0 <= x < 1, "in [0, 1)")]
-OpenDecay = Annotated[Scalar, Range("OpenDecay", lambda x: 0 < x < 1, "in (0, 1)")]
-Fraction = Annotated[Scalar, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
-Steps = Annotated[int, Range("Steps", lambda x: x >= 0 and x % 1 == 0, "an integer, at least 0", steps=True)]
-Period = Annotated[int, Range("Period", lambda x: x >= 1 and x % 1 == 0, "an integer, at least 1", steps=True)]
+Real: TypeAlias = Annotated[ScalarOrSchedule, Range("Real", lambda x: not math.isnan(x), "a number")]
+NonNegative: TypeAlias = Annotated[ScalarOrSchedule, Range("NonNegative", lambda x: x >= 0, "at least 0")]
+Positive: TypeAlias = Annotated[ScalarOrSchedule, Range("Positive", lambda x: x > 0, "greater than 0")]
+Decay: TypeAlias = Annotated[ScalarOrSchedule, Range("Decay", lambda x: 0 <= x < 1, "in [0, 1)")]
+OpenDecay: TypeAlias = Annotated[ScalarOrSchedule, Range("OpenDecay", lambda x: 0 < x < 1, "in (0, 1)")]
+Fraction: TypeAlias = Annotated[ScalarOrSchedule, Range("Fraction", lambda x: 0 <= x <= 1, "in [0, 1]")]
+Steps: TypeAlias = Annotated[int, Range("Steps", lambda x: x >= 0 and x % 1 == 0, "an integer, at least 0", steps=True)]
+Period: TypeAlias = Annotated[
+    int, Range("Period", lambda x: x >= 1 and x % 1 == 0, "an integer, at least 1", steps=True)
+]
 # Of a schedule, where 0.05·total need not be whole.
-Duration = Annotated[float, Range("Duration", lambda x: 0 <= x < math.inf, "a number of steps, at least 0", steps=True)]
-Interval = Annotated[float, Range("Interval", lambda x: 0 < x < math.inf, "a number of steps, above 0", steps=True)]
+Duration: TypeAlias = Annotated[
+    float, Range("Duration", lambda x: 0 <= x < math.inf, "a number of steps, at least 0", steps=True)
+]
+Interval: TypeAlias = Annotated[
+    float, Range("Interval", lambda x: 0 < x < math.inf, "a number of steps, above 0", steps=True)
+]
 
 
 class _DtypeKind(Kind):
@@ -115,7 +122,7 @@ class _DtypeKind(Kind):
         return dtype
 
 
-Dtype = Annotated[Any, _DtypeKind()]
+Dtype: TypeAlias = Annotated[DTypeLike, _DtypeKind()]
 
 
 def kind_of(annotation: Any) -> Kind | None:
@@ -142,10 +149,11 @@ def plain(x: Any) -> Any:
     A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields; arithmetic
     with NumPy arrays is done at once, also inside `jit`, so that what a formula makes of them can be kept.
     """
-    concrete = numeric(x) and not isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct))
+    concrete = numeric(x) and not isinstance(x, (Tracer, jax.ShapeDtypeStruct))
     if not concrete or not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
         return x
-    return x.item() if x.ndim == 0 else np.asarray(x)
+    array: Any = x
+    return array.item() if array.ndim == 0 else np.asarray(array)
 
 
 _STEPS: Range = get_args(Steps)[1]

@@ -14,8 +14,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.core.build import Body, build, initialize, naming, outgoing, run, run_from
 from gradtx.core.leafwise import Again, Leafwise, leafwise
@@ -81,10 +81,13 @@ class _Parts(Leafwise):
 
     def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
         self.state_type, self.parts = composition_type(tuple(parts)), list(parts.values())
-        self.init = init  # type: ignore[method-assign, assignment]
+        self._init = init
         self.extra_args = frozenset().union(*(part.extra_args for part in self.parts))
         self.required = frozenset().union(*(part.required for part in self.parts))
         self.needs_params = any(part.needs_params for part in self.parts)
+
+    def init(self, params: Tree) -> Tree:
+        return self._init(params)
 
     def check(self, state: Tree, params: Tree, extra_args: dict[str, Any]) -> None:
         _check_state(self.name, state, self.state_type)
@@ -106,7 +109,7 @@ class _Parts(Leafwise):
         if choice is None:
             return self
         parts = [part.resolve(of_part) for part, of_part in zip(self.parts, choice, strict=True)]
-        return type(self)(dict(zip(self.state_type._fields, parts, strict=True)), self.init)
+        return type(self)(dict(zip(self.state_type._fields, parts, strict=True)), self._init)
 
 
 class _Chain(_Parts):
@@ -138,7 +141,7 @@ class _Chain(_Parts):
 
 def _anew(part: Leafwise, s: Any, u: Any, p: Any, n: Any, x: Any, again: Again) -> Again:
     """What computes the update that has just left a part once more."""
-    if np.size(u) <= SMALL or not isinstance(u, jax.core.Tracer):
+    if np.size(u) <= SMALL or not isinstance(u, Tracer):
         return None
     return lambda: part.emit(s, again() if again else u, p, n, x)
 

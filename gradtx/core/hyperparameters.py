@@ -58,7 +58,8 @@ class HyperparamsLeaf(Leafwise):
         return atom
 
     def _read(self, s: HyperparamsState, u: Any, p: Any) -> Any:
-        return self._at(_values(self.recorded, s.count)).together[0](s.inner_state, u, p)  # type: ignore[index]
+        together = self._at(_values(self.recorded, s.count)).together
+        return together and together[0](s.inner_state, u, p)
 
     def init(self, params: Tree) -> HyperparamsState:
         atom, state = _first(self.made_by, self.recorded)

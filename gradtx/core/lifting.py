@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.core.numerics import SMALL, apart, aside, joined
 from gradtx.core.roles import Role, map_fields
@@ -65,7 +66,8 @@ def advance_tree(
             s = fields.of_leaf(shared, row)
             if source is None or np.size(u) <= SMALL:
                 return of_leaf(s, u, p)
-            return aside(lambda *_: of_leaf(s, source.function(choice, *came), p), u)
+            again = source.function
+            return aside(lambda *_: of_leaf(s, again(choice, *came), p), u)
 
         came = source.rows if source else [None] * len(flat)
         found = of_each(read, source.choices if source else choices, rows, flat, theirs, came)
@@ -170,7 +172,7 @@ class _OfEach:
         self.present = [u is not None for _, _, u, _ in leaves]
         looks = [(choice, *map(jax.typeof, jax.tree.leaves(arrays))) for choice, *arrays in leaves]
         known = collections.Counter(look for look, present in zip(looks, self.present, strict=True) if present)
-        traced = any(isinstance(u, jax.core.Tracer) for _, _, u, _ in leaves)
+        traced = any(isinstance(u, Tracer) for _, _, u, _ in leaves)
         self.repeated = [traced and known[look] > 1 for look in looks]
 
     def __call__(self, f: Callable[..., Any], choices: list[Any], *columns: list[Any]) -> list[Any]:

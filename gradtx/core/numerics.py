@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.core.tree import as_float32, is_none, present
 
@@ -243,7 +244,7 @@ def apart(numbers: Tree) -> Tree:
 
     XLA:CPU divides by 1 / w, computed once, only if nothing else reads w, not even the state that is returned.
     """
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(numbers)):
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(numbers)):
         return numbers
     return jax.lax.platform_dependent(numbers, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
@@ -255,7 +256,7 @@ def aside(f: Callable[..., Any], *args: Any) -> Any:
     what is cheap. XLA:CPU does so only if nothing else reads any operand of it, not even a 0.9 that was spread over the
     shape of a leaf: it must not see that both are the same. What is in a branch it does not compare with the rest.
     """
-    if not any(isinstance(x, jax.core.Tracer) for x in args):
+    if not any(isinstance(x, Tracer) for x in args):
         return f(*args)
     once = jax.jit(f)  # traced for the branch, for its shape and for the other platforms together
 

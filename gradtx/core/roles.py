@@ -14,7 +14,7 @@ say: another library's, or a plain array.
 import enum
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_type_hints
 
 __all__ = [
     "Count",
@@ -55,14 +55,14 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-Slot = Annotated[Any, Role.SLOT]
-Factored = Annotated[Any, Role.FACTORED]
-Weight = Annotated[Any, Role.WEIGHT]
-Count = Annotated[Any, Role.COUNT]
-Hyperparameter = Annotated[Any, Role.HYPERPARAMETER]
-RandomKey = Annotated[Any, Role.KEY]
-Number = Annotated[Any, Role.NUMBER]
-Inner = Annotated[Any, Role.INNER]
+Slot: TypeAlias = Annotated[Any, Role.SLOT]
+Factored: TypeAlias = Annotated[Any, Role.FACTORED]
+Weight: TypeAlias = Annotated[Any, Role.WEIGHT]
+Count: TypeAlias = Annotated[Any, Role.COUNT]
+Hyperparameter: TypeAlias = Annotated[Any, Role.HYPERPARAMETER]
+RandomKey: TypeAlias = Annotated[Any, Role.KEY]
+Number: TypeAlias = Annotated[Any, Role.NUMBER]
+Inner: TypeAlias = Annotated[Any, Role.INNER]
 
 
 @functools.cache

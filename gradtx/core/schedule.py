@@ -7,18 +7,21 @@ whether `b1` is a number or a schedule.
 
 import operator
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx.core.arguments import numeric
 from gradtx.core.constructor import Constructor
+from gradtx.core.typing import ScalarOrSchedule
 from gradtx.core.value import Value, show
 
 __all__ = ["Schedule", "arithmetic", "as_schedule", "schedule"]
 
 P = ParamSpec("P")
+Operand: TypeAlias = "float | jax.Array | np.ndarray[Any, Any] | np.number[Any] | Schedule"
 _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
 
 
@@ -37,31 +40,31 @@ class Schedule(Value):
         function = self._once("function", lambda: self._result(arguments))
         return jnp.asarray(function(count))
 
-    def __add__(self, other: Any) -> "Schedule":
+    def __add__(self, other: "Operand") -> "Schedule":
         return _combine(self, "+", other)
 
-    def __radd__(self, other: Any) -> "Schedule":
+    def __radd__(self, other: "Operand") -> "Schedule":
         return _combine(other, "+", self)
 
-    def __sub__(self, other: Any) -> "Schedule":
+    def __sub__(self, other: "Operand") -> "Schedule":
         return _combine(self, "-", other)
 
-    def __rsub__(self, other: Any) -> "Schedule":
+    def __rsub__(self, other: "Operand") -> "Schedule":
         return _combine(other, "-", self)
 
-    def __mul__(self, other: Any) -> "Schedule":
+    def __mul__(self, other: "Operand") -> "Schedule":
         return _combine(self, "*", other)
 
-    def __rmul__(self, other: Any) -> "Schedule":
+    def __rmul__(self, other: "Operand") -> "Schedule":
         return _combine(other, "*", self)
 
-    def __truediv__(self, other: Any) -> "Schedule":
+    def __truediv__(self, other: "Operand") -> "Schedule":
         return _combine(self, "/", other)
 
-    def __rtruediv__(self, other: Any) -> "Schedule":
+    def __rtruediv__(self, other: "Operand") -> "Schedule":
         return _combine(other, "/", self)
 
-    def __pow__(self, other: Any) -> "Schedule":
+    def __pow__(self, other: "Operand") -> "Schedule":
         return _combine(self, "**", other)
 
     def __neg__(self) -> "Schedule":
@@ -78,7 +81,7 @@ class Schedule(Value):
         return super().__repr__()
 
 
-def schedule(body: Callable[P, Callable[[jax.Array], Any]]) -> Constructor[P, Schedule]:
+def schedule(body: Callable[P, ScalarOrSchedule]) -> Constructor[P, Schedule]:
     """Decorate a constructor whose body returns `count -> value`; calling it then gives a `Schedule`.
 
     `count` reaches the function as an array; write it with `jnp`, without branching on it, and it works for one

@@ -24,7 +24,7 @@ import numpy as np
 
 from gradtx.core.build import build, initialize, run
 from gradtx.core.leafwise import Leafwise
-from gradtx.core.transformation import Transformation, transformation
+from gradtx.core.transformation import Transformation, Transformations, transformation
 from gradtx.core.tree import LeafError, is_none, listed, map_with_path
 from gradtx.core.value import label_name
 
@@ -153,9 +153,12 @@ class _Masked(Leafwise):
     """What is done to the chosen leaves; the others pass."""
 
     def __init__(self, inner: Leafwise, mask: Any, init: Callable[[Tree], Tree]):
-        self.inner, self.mask, self.init = inner, mask, init  # type: ignore[method-assign, assignment]
+        self.inner, self.mask, self._init = inner, mask, init
         self.needs_params, self.extra_args, self.required = inner.needs_params, inner.extra_args, inner.required
         self.check, self.numbers, self.count = inner.check, inner.numbers, inner.count  # type: ignore[method-assign]
+
+    def init(self, params: Tree) -> Tree:
+        return self._init(params)
 
     def choices(self, tree: Tree) -> list[Any]:
         answers = jax.tree.leaves(_booleans(self.mask, tree), is_leaf=is_none)
@@ -176,7 +179,7 @@ def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
 
 
 @transformation
-def partition(transforms: Transformation, param_labels: Any = None) -> Any:
+def partition(transforms: Transformations, param_labels: Any = None) -> Any:
     """Different transformations for different leaves.
 
     Args:

@@ -11,11 +11,12 @@ errors that say where.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ParamSpec, TypeVar, overload
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.core.arguments import Kind
 from gradtx.core.build import Body, Pair, build, initialize, is_transformation, naming, run
@@ -24,12 +25,14 @@ from gradtx.core.hyperparameters import HyperparamsLeaf, with_hyperparams
 from gradtx.core.leafwise import Atom, Leafwise
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.tree import check_arrays, check_match, is_none, present, unshared
+from gradtx.core.typing import InitAndUpdate
 from gradtx.core.value import Static, Value, keeping, show
 
 __all__ = [
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Transformation",
+    "Transformations",
     "optimizer",
     "transformation",
 ]
@@ -164,7 +167,13 @@ def transformation(body: Callable[P, Any], /) -> Constructor[P, GradientTransfor
 
 @overload
 def transformation(
-    *, cls: type[T] = ..., name: str | None = None, record: tuple[str, ...] = ()
+    *, name: str | None = None, record: tuple[str, ...] = ()
+) -> Callable[[Callable[P, Any]], Constructor[P, GradientTransformation]]: ...
+
+
+@overload
+def transformation(
+    *, cls: type[T], name: str | None = None, record: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, Any]], Constructor[P, T]]: ...
 
 
@@ -252,13 +261,14 @@ class Part(Kind):
             hint = ""
             if isinstance(part, (list, tuple)) and part and all(map(is_transformation, part)):
                 hint = f"; give them one by one: {owner}(*transformations)"
-            elif constructor_in(part):
-                hint = f"; did you mean {part.__name__}(…)?"
+            elif constructor := constructor_in(part):
+                hint = f"; did you mean {constructor.__name__}(…)?"
             raise TypeError(f"{owner}: {show(part)} is not a transformation (it has no init and update){hint}")
         return value
 
 
-Transformation = Annotated[Any, Part()]
+Transformation: TypeAlias = Annotated[InitAndUpdate, Part()]
+Transformations: TypeAlias = Annotated[Mapping[Any, InitAndUpdate], Part()]  # by label
 
 
 def _transformations_in(arguments: Any) -> list[Any]:
@@ -288,7 +298,7 @@ def _compiled(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dic
 def _are_arrays(tree: Tree) -> bool:
     """Whether all leaves are arrays (or numbers) that are there, and not those of a trace that goes on."""
     return all(
-        (isinstance(x, (jax.Array, np.ndarray, np.generic)) and present(x) and not isinstance(x, jax.core.Tracer))
+        (isinstance(x, (jax.Array, np.ndarray, np.generic)) and present(x) and not isinstance(x, Tracer))
         or isinstance(x, (bool, int, float, complex))
         for x in jax.tree.leaves(tree)
     )

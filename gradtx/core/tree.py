@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 __all__ = [
     "LeafError",
@@ -258,7 +259,7 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
     seen = {id(leaf) for leaf in jax.tree.leaves(others)}
 
     def own(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
             return leaf
         leaf = leaf.copy() if id(leaf) in seen else leaf
         seen.add(id(leaf))

@@ -1,14 +1,35 @@
-"""Names for what goes in and out of a transformation, for annotations: `def step(params: gradtx.Params, …)`."""
+"""Names for annotations: what goes in and out of a transformation, and what may stand for a number.
+
+def step(params: gradtx.Params, learning_rate: gradtx.ScalarOrSchedule = 1e-3) -> gradtx.Updates: …
+"""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
+import numpy as np
 
-__all__ = ["OptState", "Params", "ScalarOrSchedule", "Updates"]
+__all__ = ["InitAndUpdate", "OptState", "Params", "ScalarOrSchedule", "Updates"]
 
 # Any pytree will do, so a type checker can be told no more.
 Params: TypeAlias = Any  # of arrays
 Updates: TypeAlias = Any  # of arrays, like the parameters
 OptState: TypeAlias = Any  # what `init` makes
-ScalarOrSchedule: TypeAlias = float | jax.Array | Callable[[Any], Any]  # what stands for a number
+
+# What may stand for a number: the number itself, an array of one (or of many, under `vmap`), or a function of the step
+# count, such as a schedule of this library, of Optax or a lambda.
+ScalarOrSchedule: TypeAlias = float | jax.Array | np.ndarray[Any, Any] | np.number[Any] | Callable[[jax.Array], Any]
+
+
+class InitAndUpdate(Protocol):
+    """A transformation of any library: what has `init` and `update`."""
+
+    @property
+    def init(self) -> Callable[[Any], Any]:
+        """`init(params) -> state`."""
+        ...
+
+    @property
+    def update(self) -> Callable[..., tuple[Any, Any]]:
+        """`update(updates, state, params=None, **extra_args) -> (updates, state)`."""
+        ...

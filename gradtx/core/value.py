@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
 from gradtx.core.arguments import canonical, plain
@@ -159,7 +160,7 @@ class Value:
         key = what, jax.dtypes.canonicalize_dtype(float)
         if key in self._built:
             return self._built[key]
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             trace, kept = _kept.get()
             if (id(self), key) not in kept:
                 if trace != get_opaque_trace_state():  # what a trace within makes ends with that
@@ -266,7 +267,7 @@ class Value:
         )
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self._key() == other._key())
+        return self is other or (isinstance(other, Value) and type(self) is type(other) and self._key() == other._key())
 
     def __hash__(self) -> int:
         return hash(self._key())

@@ -11,6 +11,7 @@ from gradtx.core.names import name_of
 from gradtx.core.schedule import Schedule
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.tree import check_arrays, path_string
+from gradtx.core.typing import InitAndUpdate
 from gradtx.core.value import same, show
 from gradtx.inspection.tables import html_table, text_table
 from gradtx.state.entries import entries, statistic_of
@@ -95,7 +96,7 @@ class Description:
         )
 
 
-def describe(tx: Any, params: Tree, *, depth: int = 1) -> Description:
+def describe(tx: InitAndUpdate, params: Tree, *, depth: int = 1) -> Description:
     """The stages of a transformation with their hyperparameters, the leaves that they see and the state that they keep.
 
     Args:

@@ -4,7 +4,7 @@ prodigy         d from how far the gradients have pointed along the path travell
 dadapt_adamw    d from how well the gradients agree with each other"""
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class _Pair(Kind):
         return tuple(checked(Decay, owner, name, b) for b in value)
 
 
-Betas = Annotated[Any, _Pair()]
+Betas: TypeAlias = Annotated[tuple[Any, Any], _Pair()]
 
 
 class _Estimate(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gradtx.core.schedule import Schedule
+from gradtx.core.typing import InitAndUpdate
 from gradtx.plotting.style import check_choice, ink, name_lines, needs_matplotlib, new_axes, set_scales, wide
 from gradtx.updating import apply_updates
 from gradtx.wrappers.monitor import metrics, monitor
@@ -20,7 +21,11 @@ QUANTILES = ("min", "q25", "median", "q75", "max")
 
 
 def measure_run(
-    loss_fn: Callable[[Tree], jax.Array], params: Tree, tx: Any, steps: int, measures: Any = ("rate_quantiles",)
+    loss_fn: Callable[[Tree], jax.Array],
+    params: Tree,
+    tx: InitAndUpdate,
+    steps: int,
+    measures: Any = ("rate_quantiles",),
 ) -> dict[str, np.ndarray]:
     """Run an optimizer and measure each step: the input of `plot_rates` and `plot_metrics`, in one compiled loop.
 

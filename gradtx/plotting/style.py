@@ -251,7 +251,7 @@ def _ends_right(ax: Axes, line: Any) -> bool:
 
 def _place(ax: Axes, point: tuple[float, float]) -> Any:
     """A point of the data in shares of the axes."""
-    ax.get_xlim(), ax.get_ylim()  # the limits are not taken from the data until they are asked for
+    _ = ax.get_xlim(), ax.get_ylim()  # the limits are not taken from the data until they are asked for
     return ax.transAxes.inverted().transform(ax.transData.transform(point))
 
 

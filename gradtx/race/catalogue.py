@@ -10,7 +10,7 @@ import jax
 
 from gradtx.core.transformation import GradientTransformation
 from gradtx.inspection.describe import describe
-from gradtx.race import entrants as registry
+from gradtx.race import entrants
 from gradtx.race.errors import unknown
 
 __all__ = ["list_text", "show_text"]
@@ -21,10 +21,10 @@ WIDTH = 110
 def list_text() -> str:
     """Every optimizer with its source, every schedule, every other transformation, with a line on each."""
     sections = {
-        "Optimizers": _entries(registry.optimizers(), sources=True),
-        "Names for settings of an optimizer": [f"  {name}  {_call(*made)}" for name, made in registry.SETTINGS.items()],
-        "Schedules": _entries(registry.schedules()),
-        "Transformations": _entries(registry.transformations()),
+        "Optimizers": _entries(entrants.optimizers(), sources=True),
+        "Names for settings of an optimizer": [f"  {name}  {_call(*made)}" for name, made in entrants.SETTINGS.items()],
+        "Schedules": _entries(entrants.schedules()),
+        "Transformations": _entries(entrants.transformations()),
     }
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines)
 
@@ -35,7 +35,7 @@ def _entries(constructors: dict[str, Any], sources: bool = False) -> list[str]:
     for name, constructor in constructors.items():
         lines.append(_wrapped(f"  {name}".ljust(column) + _description(name, constructor), column))
         if sources:
-            lines.append(_wrapped(" " * column + registry.source(constructor), column))
+            lines.append(_wrapped(" " * column + constructor.source, column))
     return lines
 
 
@@ -51,7 +51,7 @@ def _description(name: str, constructor: Any) -> str:
     """The first sentence of the docstring without its equation, which `show` prints."""
     if constructor.__name__ != name:
         return f"Another name of {constructor.__name__}"
-    sentence = re.split(r"\.(?:\s|$)", registry.summary(constructor))[0]
+    sentence = re.split(r"\.(?:\s|$)", entrants.summary(constructor))[0]
     return re.sub(r"[,:;] \S+ (←|=) .*", "", sentence).strip()
 
 
@@ -61,12 +61,12 @@ def show_text(name: str) -> str:
     Raises:
       UsageError: there is no such constructor.
     """
-    known = registry.constructors()
-    if name in registry.racers():
-        tx = registry.make(name)
+    known = entrants.constructors()
+    if name in entrants.racers():
+        tx = entrants.make(name)
         return "\n\n".join([*_documentation(tx.constructor), *_value(tx)])
     if name not in known:
-        raise unknown("name", name, known.keys() | set(registry.racers()))
+        raise unknown("name", name, known.keys() | set(entrants.racers()))
     return "\n\n".join(_documentation(known[name]))
 
 
@@ -87,7 +87,7 @@ def _value(tx: GradientTransformation) -> Iterator[str]:
     yield _titled("Formula", repr(tx.formula))
     if tx.expand() != tx.formula:
         yield _titled("Expanded", repr(tx.expand()))
-    yield _titled(f"State: {_slots(sum(registry.state_slots(tx).values()))}", _example(tx))
+    yield _titled(f"State: {_slots(sum(entrants.state_slots(tx).values()))}", _example(tx))
 
 
 def _example(tx: GradientTransformation) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.race import entrants as registry
+from gradtx.race import entrants
 from gradtx.race.errors import UsageError, needs_extra
 from gradtx.race.loop import Loop
 
@@ -39,10 +39,9 @@ def load(seed: int = 0) -> Digits:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-    source = load_digits()
-    images, test_images, labels, test_labels = train_test_split(
-        source.data, source.target, test_size=0.2, stratify=source.target, random_state=seed
-    )
+    source: Any = load_digits()
+    parts: Any = train_test_split(source.data, source.target, test_size=0.2, stratify=source.target, random_state=seed)
+    images, test_images, labels, test_labels = parts
     mean, deviation = images.mean(axis=0), images.std(axis=0)
     deviation[deviation == 0] = 1  # pixels that are always white
     images, test_images = (((x - mean) / deviation).astype(np.float32) for x in (images, test_images))
@@ -150,12 +149,12 @@ def train(
     measure = _measure(data)
     for name in names:
         rates = rates_of(name)
-        loop = Loop([registry.make(name, rate) for rate in rates], _loss(data), params)
-        measured = [measure(loop.params)]
+        loop = Loop([entrants.make(name, rate) for rate in rates], _loss(data), params)
+        measured = [measure(loop.eval_params())]
         steps = len(data.images) // batch_size
         for epoch in range(epochs):
             loop.run(batches(len(data.images), batch_size, seed, epoch))
-            measured.append(measure(loop.params))
+            measured.append(measure(loop.eval_params()))
             yield name, None
         loss, accuracy = np.stack(measured, axis=-1)
         yield (
@@ -166,7 +165,7 @@ def train(
                 steps * np.arange(epochs + 1),
                 loss,
                 accuracy,
-                registry.state_bytes(registry.make(name), params),
+                entrants.state_bytes(entrants.make(name), params),
                 loop.compile_seconds,
                 loop.run_seconds,
             ),

@@ -1,12 +1,13 @@
 """The constructors of the library, sorted for a race; what each costs; where each is from."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from gradtx.core.constructor import Constructor
+from gradtx.core.schedule import Schedule
 from gradtx.core.transformation import GradientTransformation
 from gradtx.inspection import registry
 from gradtx.inspection.registry import constructors
@@ -21,14 +22,13 @@ __all__ = [
     "optimizers",
     "racers",
     "schedules",
-    "source",
     "state_bytes",
     "state_slots",
     "summary",
     "transformations",
 ]
 
-Constructor = Callable[..., Any]
+Constructors = dict[str, Constructor[..., Any]]
 
 # The optimizers that race by default, at the rates that the field gives them where nothing else is said: those of
 # torch (adagrad, adadelta, adam, adamax, nadam, adafactor, radam, …), Keras (rmsprop) or the paper (adabound, yogi,
@@ -68,25 +68,32 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 # What there is
 
 
-def schedules() -> dict[str, Constructor]:
+def schedules() -> Constructors:
     """The constructors of schedules."""
-    return {name: x for name, x in constructors().items() if not hasattr(x, "record")}
+    return {name: x for name, x in constructors().items() if x.cls is Schedule}
 
 
-def optimizers() -> dict[str, Constructor]:
-    """The constructors of whole optimizers: those in `gradtx.formulas` that a learning rate alone makes."""
+def optimizers() -> Constructors:
+    """The constructors of whole optimizers."""
     return {name: constructors()[name] for name in registry.optimizers()}
 
 
-def transformations() -> dict[str, Constructor]:
+def transformations() -> Constructors:
     """The constructors of all other transformations."""
     others = optimizers().keys() | schedules().keys()
     return {name: x for name, x in constructors().items() if name not in others}
 
 
 def racers() -> list[str]:
-    """The names that can race: the optimizers, and the names that settings of one have."""
-    return sorted([*optimizers(), *SETTINGS])
+    """The names that can race: the optimizers that a learning rate alone makes, and what settings of one are called."""
+    return sorted([*filter(_takes_a_rate, optimizers()), *SETTINGS])
+
+
+def _takes_a_rate(name: str) -> bool:
+    parameters = optimizers()[name].signature.parameters
+    return "learning_rate" in parameters and {n for n, p in parameters.items() if p.default is p.empty} <= {
+        "learning_rate"
+    }
 
 
 # Making one
@@ -96,7 +103,7 @@ def default_rate(name: str) -> float:
     """The rate to try first: from the table; else the constructor's own default, or that of the method it extends."""
     if name in DEFAULT_RATES:
         return DEFAULT_RATES[name]
-    own = optimizers()[name].signature.parameters["learning_rate"].default  # type: ignore[attr-defined]
+    own = optimizers()[name].signature.parameters["learning_rate"].default
     return own if isinstance(own, float) else DEFAULT_RATES.get(name.removesuffix("w"), 1e-3)
 
 
@@ -107,7 +114,7 @@ def make(name: str, rate: float | None = None) -> GradientTransformation:
       UsageError: there is no such optimizer.
     """
     base, settings = SETTINGS.get(name, (name, {}))
-    if base not in optimizers():
+    if name not in racers():
         raise unknown("optimizer", name, racers())
     return optimizers()[base](learning_rate=default_rate(name) if rate is None else rate, **settings)
 
@@ -136,16 +143,6 @@ def state_bytes(tx: GradientTransformation, params: Any) -> float:
 # What its docstring says
 
 
-def summary(constructor: Constructor) -> str:
+def summary(constructor: Constructor[..., Any]) -> str:
     """The first paragraph of the docstring, as one line."""
-    return _line(inspect.getdoc(constructor) or "")
-
-
-def source(constructor: Constructor) -> str:
-    """Where the method is from, as the docstring says it, as one line; empty if it says nothing."""
-    _, found, rest = (inspect.getdoc(constructor) or "").partition("Source: ")
-    return _line(rest) if found else ""
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split("\n\n")[0].split())
+    return " ".join((inspect.getdoc(constructor) or "").split("\n\n")[0].split())

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx.race import entrants as registry
+from gradtx.race import entrants
 from gradtx.race.loop import Loop, stack
 from gradtx.test_functions import TestFunction
 
@@ -78,7 +78,7 @@ def follow(
     evaluate = jax.jit(function)
     for name in names:
         rates = rates_of(name)
-        loop = Loop([registry.make(name, rate) for rate in rates], lambda x, _: function(x), start)
+        loop = Loop([entrants.make(name, rate) for rate in rates], lambda x, _: function(x), start)
         later = loop.run(jnp.arange(steps))
         points = np.asarray(jnp.concatenate([stack([start[None]] * len(rates)), later], axis=1), float)
         values = np.asarray(evaluate(np.moveaxis(points, -1, 0) if start.ndim else points), float)

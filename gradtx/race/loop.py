@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from gradtx.core.transformation import GradientTransformation
 from gradtx.updating import apply_updates
+from gradtx.wrappers.eval_params import eval_params
 
 __all__ = ["Loop", "stack"]
 
@@ -68,6 +69,10 @@ class Loop:
         self.params, self._state, path = jax.block_until_ready(self._compiled(self._tx, self.params, self._state, data))
         self.run_seconds += time.perf_counter() - started
         return path
+
+    def eval_params(self) -> Tree:
+        """The parameters to evaluate: averages, where an optimizer keeps them."""
+        return jax.vmap(eval_params)(self._state, self.params)
 
     def _steps(self, tx: GradientTransformation, params: Tree, state: Tree, data: Tree) -> tuple[Any, ...]:
         def step(carry: tuple[Tree, Tree], batch: Any) -> tuple[tuple[Tree, Tree], Tree]:

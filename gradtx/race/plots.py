@@ -1,9 +1,8 @@
 """The results as pictures: curves by family of optimizers, loss against rate, paths on test functions."""
 
 import math
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from gradtx.plotting.style import ink, label_ends
 from gradtx.plotting.trajectories import draw_function, draw_path
-from gradtx.race import entrants as registry
 from gradtx.race.digits import TARGET_ACCURACY, Learned
 from gradtx.race.errors import needs_extra
 from gradtx.race.functions import Travelled
@@ -82,19 +80,18 @@ def _panels(
     extra: int = 0,
     marker: str = "",
 ) -> tuple[Any, list[Any]]:
-    """A figure with a panel for each family, its lines labelled, all others pale behind; and `extra` empty panels."""
-    families = list(_families([result.name for result in results]))
+    """A figure with some of the runs in each panel, labelled, all others pale behind; and `extra` empty panels."""
+    shares = _shares([result.name for result in results])
     lines = {result.name: line(result) for result in results}
     if not all(np.isfinite(y).all() for _, y in lines.values()):
         title += " (× diverged)"
-    figure, axes = _figure(len(families) + extra, columns=3, size=(4.6, 3.5), title=title)
+    figure, axes = _figure(len(shares) + extra, columns=3, size=(4.6, 3.5), title=title)
     least = min((float(np.nanmin(np.where(np.isfinite(y), y, np.nan), initial=1.0)) for _, y in lines.values()))
     limits = max(least / 2, LEAST_LOSS), ceiling
-    for ax, (family, names) in zip(axes, families, strict=False):
+    for ax, names in zip(axes, shares, strict=False):
         ground = ink(ax)
         ax.set(yscale="log", ylim=limits)
         ax.margins(x=0.01)
-        ax.set_title(textwrap.fill(family, 48), loc="left", fontsize=10)
         for name, (x, y) in lines.items():
             if name not in names:
                 ax.plot(x, _drawn(y, limits), color=ground.faint, alpha=0.6, linewidth=0.8, zorder=1)
@@ -110,21 +107,10 @@ def _panels(
     return figure, axes
 
 
-def _families(names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """The optimizers by the module they are from, with its title; modules with one or two of them share panels."""
-    if len(names) <= PER_PANEL:
-        yield "", names
-        return
-    modules: dict[str, list[str]] = {}
-    for name in names:
-        modules.setdefault(registry.make(name).constructor.__module__, []).append(name)
-    titles = {m: (sys.modules[m].__doc__ or m).partition("\n")[0].partition(":")[0].rstrip(".") for m in modules}
-    families = [(titles[m], members) for m, members in modules.items() if len(members) > 2]
-    small = [m for m, members in modules.items() if len(members) <= 2]
-    families.append(("; ".join(titles[m] for m in small), [name for m in small for name in modules[m]]))
-    for title, members in families:
-        for start in range(0, len(members), PER_PANEL):
-            yield title, members[start : start + PER_PANEL]
+def _shares(names: list[str]) -> list[list[str]]:
+    """The names in panels of nearly equal size."""
+    panels = -(-len(names) // PER_PANEL)
+    return [list(share) for share in np.array_split(np.array(names, dtype=object), panels)]
 
 
 def _drawn(y: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gradtx.race import digits, entrants as registry, functions, plots, report as tables
+from gradtx.race import digits, entrants, functions, plots, report
 from gradtx.race.errors import UsageError, needs_extra, unknown
 from gradtx.test_functions import TEST_FUNCTIONS
 
@@ -27,7 +27,7 @@ class Options:
     """What was asked for; None where nothing was said."""
 
     problem: str = "digits"
-    optimizers: tuple[str, ...] = tuple(registry.DEFAULT_RATES)
+    optimizers: tuple[str, ...] = tuple(entrants.DEFAULT_RATES)
     rates: tuple[float, ...] | str | None = None  # "default", "grid" or numbers
     epochs: int | None = None
     batch_size: int | str | None = None  # "full" for the whole training set
@@ -70,7 +70,7 @@ def _race_digits(options: Options) -> list[Path]:
     print(title + _at(rates, grid))
     training = digits.train(list(options.optimizers), _rates_of(rates), data, epochs, batch_size, options.seed)
     results = _with_progress(training, options.optimizers, epochs)
-    tables.digits_table(results, grid)
+    report.digits_table(results, grid)
 
     settings = {"rates": rates, "epochs": epochs, "batch_size": batch_size, "seed": options.seed}
     written = [_write_json(options, settings, results), _path(options, ".png")]
@@ -91,7 +91,7 @@ def _race_function(options: Options) -> list[Path]:
     print(title)
     following = functions.follow(function, list(options.optimizers), _rates_of(rates), steps)
     results = _with_progress(following, options.optimizers, 1)
-    tables.functions_table(results, grid)
+    report.functions_table(results, grid)
 
     written = [_write_json(options, {"rates": rates, "steps": steps}, results), _path(options, ".png")]
     plots.save_paths(results, written[-1], title + _at(rates, grid))
@@ -109,7 +109,7 @@ def _at(rates: tuple[float, ...] | str, grid: bool) -> str:
 def _rates_of(rates: tuple[float, ...] | str) -> Rates:
     if isinstance(rates, tuple):
         return lambda name: rates
-    return lambda name: GRID if rates == "grid" else (registry.default_rate(name),)
+    return lambda name: GRID if rates == "grid" else (entrants.default_rate(name),)
 
 
 # Progress and files
@@ -139,8 +139,8 @@ def _path(options: Options, ending: str) -> Path:
 
 def _write_json(options: Options, settings: dict[str, Any], results: Sequence[Any]) -> Path:
     path = _path(options, ".json")
-    report = tables.report(options.problem, {"optimizers": options.optimizers, **settings}, results)
-    path.write_text(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    written = report.report(options.problem, {"optimizers": options.optimizers, **settings}, results)
+    path.write_text(json.dumps(written, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -151,7 +151,7 @@ def _check(options: Options) -> None:
     if options.problem != "digits" and options.problem not in TEST_FUNCTIONS:
         raise unknown("problem", options.problem, ["digits", *TEST_FUNCTIONS])
     for name in options.optimizers:
-        registry.make(name)
+        entrants.make(name)
     given = {name: getattr(options, name) for name in ("epochs", "batch_size", "steps")}
     foreign = ("steps",) if options.problem == "digits" else ("epochs", "batch_size")
     for name in foreign:

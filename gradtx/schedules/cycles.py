@@ -59,7 +59,7 @@ def linear_onecycle_schedule(
     if isinstance(pct_start, float) and isinstance(pct_final, float) and pct_final < pct_start:
         raise ValueError("linear_onecycle_schedule: pct_final must not be below pct_start")
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         peak, back = part_of(pct_start, transition_steps), part_of(pct_final, transition_steps)
         pairs = [(peak, div_factor), (back, 1 / div_factor), (transition_steps, 1 / final_div_factor)]
         return interpolate(count, "linear", peak_value / div_factor, pairs)
@@ -82,7 +82,7 @@ def cosine_onecycle_schedule(
     [0.25, 1.0, 0.125]
     """
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         pairs = [
             (part_of(pct_start, transition_steps), div_factor),
             (transition_steps, 1 / (div_factor * final_div_factor)),
@@ -125,7 +125,7 @@ def onecycle_schedule(
     if three_phase and isinstance(pct_start, float) and pct_start > 0.5:
         raise ValueError("onecycle_schedule: with three phases pct_start must not be above 0.5")
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         peak, end = pct_start * float(total_steps) - 1.0, total_steps - 1
         down = [(2.0 * peak, 1 / div_factor), (end, 1 / final_div_factor)]
         if not three_phase:
@@ -167,7 +167,7 @@ def cyclic_schedule(
     fall = up_steps if down_steps is None else down_steps
     length = int32(up_steps + fall)
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         cycle, step = count // length, count % length
         height = jnp.where(
             step < int32(up_steps), 1.0 - remaining(step, 0, up_steps), remaining(step, up_steps, length)
@@ -216,7 +216,7 @@ def cosine_restarts_schedule(
         cycle = jnp.sum(count[..., None] >= starts, axis=-1) - 1
         return cycle, count - starts[cycle], jnp.asarray(lengths, float)[cycle]
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         cycle, step, length = place(count)
         height = bounded_power(peak_factor, 1.0 * cycle) * half_cosine((length - step) / length)
         return between(1.0, alpha, height) * init_value

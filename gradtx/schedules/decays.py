@@ -129,7 +129,7 @@ def exponential_decay(
     [1.0, 1.0, 0.5, 0.25]
     """
 
-    def value(count: jax.Array) -> jax.Array:
+    def value(count: jax.Array) -> Any:
         t = elapsed(count, transition_begin)
         periods = t // int32(transition_steps) if staircase else t / float(transition_steps)
         decayed = init_value * bounded_power(decay_rate, jnp.asarray(periods, float))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from gradtx.core.hyperparameters import HyperparamsState
 from gradtx.core.roles import Count, Hyperparameter, Inner, Role
@@ -170,7 +171,7 @@ def _as(name: str, old: Any, new: Any) -> jax.Array:
         raise ValueError(f"{name} must be a number, got {new!r}") from error
     if new.shape != jnp.shape(old):
         raise ValueError(f"{name} has shape {jnp.shape(old)} in this state, got {new.shape}")
-    if not isinstance(new, jax.core.Tracer) and bool(jnp.isnan(new).any()):
+    if not isinstance(new, Tracer) and bool(jnp.isnan(new).any()):
         raise ValueError(f"{name} must be a number, got nan")
     return new
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradtx.core.schedule import Schedule
 from gradtx.core.transformation import GradientTransformation
+from gradtx.core.typing import InitAndUpdate
 from gradtx.state.paths import numbers, replace_found, shortest_names
 from gradtx.training.minimize import number_of_batches
 from gradtx.training.step import as_arguments, make_step
@@ -63,7 +64,7 @@ class LRRangeTest:
 
 def lr_range_test(
     loss_fn: Callable[..., Any],
-    tx: Any,
+    tx: InitAndUpdate,
     params: Tree,
     batches: Any = (),
     *,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.numerics import global_norm
+from gradtx.core.typing import InitAndUpdate
 from gradtx.training.step import Tree, as_arguments, as_arrays, as_transformation, loss_and_gradient
 from gradtx.updating import apply_updates
 
@@ -38,7 +39,7 @@ class Minimum(NamedTuple):
 def minimize(
     fn: Callable[..., Any],
     x0: Tree,
-    tx: Any,
+    tx: InitAndUpdate,
     steps: int,
     *,
     args: tuple[Any, ...] = (),

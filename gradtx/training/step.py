@@ -18,6 +18,7 @@ import numpy as np
 from gradtx.core.build import is_transformation
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.tree import LeafError, check_arrays, map_with_path
+from gradtx.core.typing import InitAndUpdate
 from gradtx.updating import apply_updates
 
 __all__ = ["Step", "make_step"]
@@ -64,12 +65,12 @@ class Step:
         """The same step with other hyperparameters, `tx.replace(…)`. Other numbers do not compile anew."""
         return self.with_tx(self.tx.replace(**hyperparameters))
 
-    def with_tx(self, tx: Any) -> "Step":
+    def with_tx(self, tx: InitAndUpdate) -> "Step":
         """The same step with another optimizer. One with the same structure and other numbers does not compile anew."""
         return _step(tx, self._compile)
 
 
-def make_step(loss_fn: Callable[..., Any], tx: Any, *, has_aux: bool = False, donate: bool = True) -> Step:
+def make_step(loss_fn: Callable[..., Any], tx: InitAndUpdate, *, has_aux: bool = False, donate: bool = True) -> Step:
     """A compiled training step: loss, gradient, `tx.update` and `apply_updates` in one call.
 
     The optimizer's numbers are arguments of the compiled function: `step.replace(learning_rate=…)` runs without
@@ -159,6 +160,7 @@ def loss_and_gradient(
     def checked(params: Tree) -> tuple[jax.Array, Any]:
         result = fn(params, *args)
         pair = isinstance(result, tuple) and len(result) == 2
+        value: Any
         value, aux = result if has_aux and pair else (result, None)
         real = isinstance(value, float) or (hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating))
         if not real or np.shape(value) or (has_aux and not pair):

@@ -173,7 +173,7 @@ class SweepResult:
     def to_pandas(self) -> Any:
         """A pandas DataFrame of the hyperparameters and the values."""
         try:
-            import pandas as pd
+            import pandas as pd  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("SweepResult.to_pandas needs pandas: pip install pandas") from error
         return pd.DataFrame(self.hyperparameters | self.values)

@@ -10,7 +10,7 @@ overwritten in place.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class _Every(Kind):
         return value if callable(value) else checked(Period, owner, name, value)
 
 
-Every = Annotated[Any, _Every()]
+Every: TypeAlias = Annotated[int | Callable[[jax.Array], Any], _Every()]
 
 
 class MultiStepsState(NamedTuple):

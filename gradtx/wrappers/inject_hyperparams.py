@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from gradtx.core.numerics import increment
 from gradtx.core.roles import EmptyState
 from gradtx.core.schedule import Schedule, as_schedule
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation
+from gradtx.core.typing import InitAndUpdate
 from gradtx.state.hyperparams import InjectHyperparamsState
 from gradtx.state.paths import index_of, is_within, numbers, shortest_names
 
@@ -24,6 +25,22 @@ Tree = Any
 
 class _OfEither(Constructor[..., GradientTransformation]):
     """Takes a finished transformation; or, as Optax has it, a constructor of one, and gives a constructor."""
+
+    @overload
+    def __call__(self, inner: InitAndUpdate, /, *names: str) -> GradientTransformation: ...
+
+    @overload
+    def __call__(self, *, inner: InitAndUpdate) -> GradientTransformation: ...
+
+    @overload
+    def __call__(
+        self,
+        inner: Callable[..., Any],
+        /,
+        *names: str,
+        static_args: str | Iterable[str] = ...,
+        hyperparam_dtype: Any = ...,
+    ) -> Callable[..., GradientTransformation]: ...
 
     def __call__(
         self, inner: Any, *names: str, static_args: str | Iterable[str] = (), hyperparam_dtype: Any = None

@@ -1,7 +1,7 @@
 """The first rate that is small enough: the loss falls by a part of what its slope promises."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gradtx.core.tree import cast_like, map_leaves, zeros_like
 __all__ = ["scale_by_backtracking_linesearch"]
 
 Tree = Any
-Factor = Annotated[Any, Range("Factor", lambda x: x >= 1, "at least 1")]
+Factor: TypeAlias = Annotated[float, Range("Factor", lambda x: x >= 1, "at least 1")]
 
 
 class BacktrackingLinesearchInfo(NamedTuple):
@@ -133,7 +133,7 @@ def scale_by_backtracking_linesearch(
 
 
 class _Search(NamedTuple):
-    count: jax.Array  # type: ignore[assignment]
+    tried: jax.Array  # how many step sizes
     stepsize: jax.Array
     value: jax.Array
     grad: Tree
@@ -150,16 +150,16 @@ def _backtrack(
     here = cast_like(grad, zeros_like(params)) if store_grad else None
 
     def unfinished(s: _Search) -> jax.Array:
-        return ~(s.error <= rules["atol"]) & (s.count <= max_steps)
+        return ~(s.error <= rules["atol"]) & (s.tried <= max_steps)
 
     def step(s: _Search) -> _Search:
-        stepsize = jnp.where(s.count == 0, 1, rules["decrease"]) * s.stepsize
+        stepsize = jnp.where(s.tried == 0, 1, rules["decrease"]) * s.stepsize
         new, gradient = line.at(stepsize)
         error = jnp.maximum(new - value - rules["rtol"] * jnp.abs(value) - rules["c"] * stepsize * promised, 0)
         error = jnp.where(jnp.isfinite(new), error, jnp.inf)
         # Once: where the condition holds, the search is over.
         kept = jax.lax.cond(error <= rules["atol"], gradient, lambda: s.grad) if store_grad else None
-        return _Search(s.count + 1, stepsize, new, kept, error)
+        return _Search(s.tried + 1, stepsize, new, kept, error)
 
     first = jnp.minimum(rules["increase"] * last, rules["limit"])
     s = jax.lax.while_loop(
@@ -168,7 +168,7 @@ def _backtrack(
     found = s.error <= rules["atol"]
     if verbose:
         jax.lax.cond(found, lambda: None, lambda: _report(s, value, promised))
-    info = BacktrackingLinesearchInfo(s.count, s.error, ~found)
+    info = BacktrackingLinesearchInfo(s.tried, s.error, ~found)
     state = BacktrackingLinesearchState(s.stepsize, jnp.where(found, s.value, value), s.grad, info)
     return scaled(jnp.where(found, s.stepsize, 0), updates), state
 
@@ -177,7 +177,7 @@ def _report(s: _Search, value: jax.Array, promised: jax.Array) -> None:
     jax.debug.print(
         "scale_by_backtracking_linesearch: after {n} evaluations the decrease is missed by {d}; value {v}, slope {s}, "
         "last rate {t}",
-        n=s.count,
+        n=s.tried,
         d=s.error,
         v=value,
         s=promised,

@@ -6,7 +6,7 @@ into it then are one loop, which evaluates the loss in one place.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from gradtx.core.tree import cast_like, map_leaves, zeros_like
 __all__ = ["scale_by_zoom_linesearch"]
 
 Tree = Any
-Factor = Annotated[Any, Range("Factor", lambda x: x > 1, "greater than 1")]
+Factor: TypeAlias = Annotated[float, Range("Factor", lambda x: x > 1, "greater than 1")]
 
 
 class ZoomLinesearchInfo(NamedTuple):
@@ -162,7 +162,7 @@ class _Point(NamedTuple):
 
 
 class _Search(NamedTuple):
-    count: jax.Array  # type: ignore[assignment]
+    tried: jax.Array  # how many step sizes
     low: _Point  # the best so far, at first that of the parameters as they are
     high: _Point
     grad: Tree  # at low
@@ -192,10 +192,10 @@ def _zoom(
 
     def unfinished(s: _Search) -> jax.Array:
         short = (jnp.abs(s.high.stepsize - s.low.stepsize) <= rules["precision"]) & (s.low.stepsize > 0)
-        return ~s.done & ~short & (s.count < max_steps)
+        return ~s.done & ~short & (s.tried < max_steps)
 
     def step(s: _Search) -> _Search:
-        further = jnp.where(s.count == 0, guess, rules["growth"] * s.low.stepsize)
+        further = jnp.where(s.tried == 0, guess, rules["growth"] * s.low.stepsize)
         bracketed = s.high.stepsize < jnp.inf
         stepsize = jnp.minimum(jnp.where(bracketed, _between(s.low, s.high), further), rules["limit"])
         new_value, gradient = line.at(stepsize)
@@ -210,7 +210,7 @@ def _zoom(
         high = _where(better, _where(turned, s.low, s.high), new)
         at_limit = (stepsize >= rules["limit"]) & (high.stepsize == jnp.inf)
         return _Search(
-            s.count + 1, _where(better, new, s.low), high, _where(better, new_grad, s.grad), new, both | at_limit
+            s.tried + 1, _where(better, new, s.low), high, _where(better, new_grad, s.grad), new, both | at_limit
         )
 
     nowhere = origin._replace(stepsize=jnp.full_like(value, jnp.inf))
@@ -220,10 +220,10 @@ def _zoom(
     found = s.low.stepsize > 0
     failed = ~found & (origin.slope != 0)
     missed = jnp.where(failed, jnp.where(downhill, decrease_error(s.last), jnp.inf), 0)
-    info = ZoomLinesearchInfo(s.count, missed, curvature_error(s.low), failed)
+    info = ZoomLinesearchInfo(s.tried, missed, curvature_error(s.low), failed)
     if verbose:
         _report(info, origin, s.low, rules["tol"])
-    rate = jnp.where(found, s.low.stepsize, jnp.where(s.count > 0, s.last.stepsize, guess))
+    rate = jnp.where(found, s.low.stepsize, jnp.where(s.tried > 0, s.last.stepsize, guess))
     return scaled(s.low.stepsize, updates), ZoomLinesearchState(rate, s.low.value, s.grad, info)
 
 
