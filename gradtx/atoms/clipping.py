@@ -23,6 +23,7 @@ __all__ = [
     "clip_by_bounds",
     "clip_by_ema",
     "clip_by_global_norm",
+    "clip_preconditioner",
     "clip_rate",
     "normalize_by_update_norm",
     "per_example_global_norm_clip",
@@ -277,14 +278,16 @@ def normalize_by_update_norm(scale_factor: Real = 1.0, eps: NonNegative = 1e-6) 
 
 
 @transformation
-def clip_rate(rate: Transformation, threshold: Positive = 1.0) -> Any:
-    """Shorten a rate r of each leaf where r·u would have a root mean square above d: r·min(1, d/RMS(r·u)).
+def clip_preconditioner(preconditioner: Transformation, threshold: Positive = 1.0) -> Any:
+    """Scale a preconditioner r down, leaf by leaf, where r·u would have a root mean square above d:
+    r·min(1, d/RMS(r·u)).
 
-    `clip_by_block_rms` bounds what leaves an optimizer; this bounds what the newest gradient alone would make, so
-    that steps are short where the rate has not seen such gradients.
+    `clip_by_block_rms` bounds what leaves an optimizer. This bounds the step that the newest gradient alone would
+    make, so that steps are short where gradients are larger than those that the preconditioner has seen. (Its former
+    name is `clip_rate`.)
 
     Args:
-      rate: what makes r of the updates u.
+      preconditioner: the transformation that makes r from the updates u, such as `inverse_rms`.
       threshold: d.
 
     Source: Wortsman et al. 2023, section 3, https://arxiv.org/abs/2304.13013
@@ -294,10 +297,13 @@ def clip_rate(rate: Transformation, threshold: Positive = 1.0) -> Any:
         return r * (threshold / jnp.maximum(rms(r * bounded(u)), threshold))
 
     def update(updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
-        rates, state = run(rate, updates, state, params, extra_args)
-        return map_leaves(clipped, rates, updates), state
+        scales, state = run(preconditioner, updates, state, params, extra_args)
+        return map_leaves(clipped, scales, updates), state
 
-    return lambda params: initialize(rate, params), update
+    return lambda params: initialize(preconditioner, params), update
+
+
+clip_rate = clip_preconditioner
 
 
 class ClipByEmaState(NamedTuple):

@@ -66,7 +66,7 @@ def reciprocal(eps: NonNegative = 0.0) -> Any:
 
 @transformation
 def inverse_rms(b2: Decay = 0.999, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
-    """Adam's rate, the inverse root mean square of the gradients: 1 / (√(v̂ + ε_root) + ε), v ← β₂·v + (1−β₂)·|g|².
+    """Adam's preconditioner, the inverse root mean square of the gradients: 1 / (√(v̂ + ε_root) + ε), v ← β₂·v + (1−β₂)·|g|².
 
     Args:
       b2: β₂.
@@ -124,8 +124,8 @@ def scale_by_stddev(
         chain(ema(decay, debias=bias_correction), square(), scale(-1.0)),
     )
     # Rounding can leave a variance of −1e-7·v.
-    rate = chain(variance, clip_by_bounds(lower=0.0), _inverse_root(eps, eps_in_sqrt))
-    return chain(saturate(), product(identity(), rate))
+    preconditioner = chain(variance, clip_by_bounds(lower=0.0), _inverse_root(eps, eps_in_sqrt))
+    return chain(saturate(), product(identity(), preconditioner))
 
 
 @transformation
@@ -161,6 +161,6 @@ def power(exponent: NonNegative) -> Any:
     return leafwise(emit=lambda u: u**exponent)
 
 
-def corrected_rate(b1: Any, b2: Any, *stages: Any) -> Any:
+def corrected_preconditioner(b1: Any, b2: Any, *stages: Any) -> Any:
     """What `stages` make of v, corrected for the starts of v and of a momentum that is not corrected itself."""
     return chain(square(), ema(b2, debias=False), *stages, bias_correction(b2, power=-0.5), bias_correction(b1))

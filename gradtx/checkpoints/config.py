@@ -34,6 +34,7 @@ from jax.core import Tracer
 from gradtx.core.arguments import Range, plain
 from gradtx.core.build import is_transformation
 from gradtx.core.constructor import Constructor, constructor_in
+from gradtx.core.names import current
 from gradtx.core.schedule import Schedule, arithmetic
 from gradtx.core.transformation import GradientTransformation
 from gradtx.core.value import Value, show
@@ -203,12 +204,14 @@ def _known(own: Iterable[Callable[..., Any]]) -> Known:
 def _read_value(config: dict[Any, Any], path: str, known: Known) -> Value:
     _check_keys("key", config, ("name", "arguments"), path)
     name, given = config["name"], config.get("arguments", {})
+    name = current(name, known) if isinstance(name, str) else name
     if not isinstance(name, str) or name not in known:
         raise ConfigError(f"{path}: no constructor is named {_told(name)}; {registry.suggestion(name, known)}")
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: 'arguments' must be a dict, name to argument, got {_told(given)}")
     constructor = known[name]
     signature = constructor.signature
+    given = {current(n, signature.parameters): item for n, item in given.items()}
     _check_keys("argument", given, signature.parameters, path)
     for n, p in signature.parameters.items():
         if n not in given and p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx.core.build import is_transformation
+from gradtx.core.names import RENAMED
 from gradtx.core.roles import Role, of_class
 from gradtx.core.tree import key_name, unshared
 from gradtx.core.typing import InitAndUpdate
@@ -120,7 +121,8 @@ def migrate_state(
     fresh = new_tx.init(params)
     new, places = _places(fresh, of_params)
     with_weight = {place.statistic[0] for place in places.values() if place.role is Role.WEIGHT}
-    old, sources = _places(old_state, of_params, renamed, with_weight)
+    former = {name: now for name, now in RENAMED.items() if not any(name in path for path in new)}
+    old, sources = _places(old_state, of_params, renamed, with_weight, former)
     for name in renamed:
         if not any(name in path for path in old):
             raise LookupError(f"migrate_state: nothing in the old state is named {name!r}")
@@ -254,6 +256,7 @@ def _places(
     of_params: set[Path],
     renamed: Mapping[str, str] = MappingProxyType({}),
     weights: Iterable[str] = (),
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[Path, Any], dict[Path, Place]]:
     """The leaves of a state and their places, by path; a weight that is split is one leaf, parameter -> number.
 
@@ -262,12 +265,14 @@ def _places(
       of_params: the paths of the parameters.
       renamed: old name -> new name.
       weights: fields that are weights, of states that do not say.
+      former: names that the library has changed -> what takes their place, of stages and of fields.
     """
     leaves: dict[Path, Any] = {}
     places: dict[Path, Place] = {}
     for entry in entries(state):
         stages, statistic = statistic_of(entry, of_params)
-        names = (renamed.get(name, name) for name in stages)
+        names = (renamed.get(name, former.get(name, name)) for name in stages)
+        statistic = (former.get(statistic[0], statistic[0]), *statistic[1:])
         path = entry.path
         told = entry.role is Role.WEIGHT or (entry.role is None and statistic[0] in weights)
         if told and len(statistic) > 1:

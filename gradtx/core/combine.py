@@ -19,7 +19,7 @@ from jax.core import Tracer
 
 from gradtx.core.build import Body, build, initialize, naming, outgoing, run, run_from
 from gradtx.core.leafwise import Again, Leafwise, leafwise
-from gradtx.core.names import checked_name, part_names
+from gradtx.core.names import checked_name, current, part_names
 from gradtx.core.numerics import SMALL
 from gradtx.core.roles import Inner
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation
@@ -39,7 +39,7 @@ def composition_type(names: tuple[str, ...]) -> Any:
     make: Any = collections.namedtuple
     state_type = make("CompositionState", names)
     state_type.__annotations__ = dict.fromkeys(names, Inner)
-    state_type.__reduce__ = lambda self: (_rebuild_state, (names, tuple(self)))
+    state_type.__reduce__ = lambda self: (_composition_state, (names, tuple(self)))
     state_type.__doc__ = f"States of {', '.join(names)}."
     state_type.__getitem__ = lambda self, key: (
         getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
@@ -57,8 +57,13 @@ def _no_attribute(state: Any, name: str) -> Any:
     )
 
 
-def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
+def _composition_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
     return composition_type(names)(*states)
+
+
+def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
+    """For pickles from before some names were changed."""
+    return _composition_state(tuple(map(current, names)), states)
 
 
 def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +287,7 @@ def _side_by_side(owner: str, transformations: tuple[Any, ...], named: dict[str,
 def product(*transformations: Transformation, **named: Transformation) -> Any:
     """Multiply, leaf by leaf, what several transformations make of the same updates.
 
-    Adam is the product of a direction (the corrected momentum) and a rate (the inverse root mean square).
+    Adam is the product of a direction (the corrected momentum) and a preconditioner (the inverse root mean square).
 
     Args:
       *transformations: as in `chain`.

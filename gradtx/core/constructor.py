@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
 from gradtx.core.arguments import Kind, kind_of
+from gradtx.core.names import current
 from gradtx.core.value import Value, wrap
 
 __all__ = ["Constructor", "constructor_in"]
@@ -114,6 +115,7 @@ class Constructor(Generic[P, V]):
     def _bind(self, args: Any, kwargs: Any) -> inspect.BoundArguments:
         """The arguments by name, defaults included; a misspelt name is reported before what is missing for it."""
         parameters = self.signature.parameters
+        kwargs = {current(name, parameters): argument for name, argument in kwargs.items()}
         unknown = [name for name in kwargs if name not in parameters]
         if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
             given = unknown[0]

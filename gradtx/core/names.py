@@ -5,12 +5,21 @@ label.
 """
 
 import keyword
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from gradtx.core.value import Value
 
-__all__ = ["checked_name", "name_of", "part_names"]
+__all__ = ["RENAMED", "checked_name", "current", "name_of", "part_names"]
+
+# What has another name since states and configs were first written: constructors (and the parts of states that are
+# named after them), arguments, fields of states.
+RENAMED = {"clip_rate": "clip_preconditioner", "rate": "preconditioner", "inner": "gradient_dot_params"}
+
+
+def current(name: str, known: Container[str] = ()) -> str:
+    """The name that has taken the place of one that is not known."""
+    return name if name in known else RENAMED.get(name, name)
 
 
 def name_of(tx: Any) -> str:

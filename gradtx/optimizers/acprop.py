@@ -22,8 +22,8 @@ def scale_by_acprop(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-16
     Source: Zhuang et al. 2021, https://arxiv.org/abs/2110.05454
     """
     surprise = add(saturate(), chain(scale_by_momentum(b1), scale(-1.0)))
-    rate = chain(surprise, square(), delayed_ema(b2, unseen=1.0, eps=eps_root), inverse_root(eps))
-    return product(saturate(), rate)
+    preconditioner = chain(surprise, square(), delayed_ema(b2, unseen=1.0, eps=eps_root), inverse_root(eps))
+    return product(saturate(), preconditioner)
 
 
 @optimizer

@@ -25,7 +25,7 @@ def _bounded(
     if base_lr is None and isinstance(learning_rate, Schedule):
         base_lr = _first_value(learning_rate)
     final = final_lr if base_lr is None else final_lr * (learning_rate / base_lr)
-    rate = chain(
+    preconditioner = chain(
         square(),
         ema(b2, debias=False),
         *([running_max()] if maximum else []),
@@ -35,7 +35,7 @@ def _bounded(
         scale_by_learning_rate(learning_rate, flip_sign=False),
         clip_by_bounds(final * lower_bound_schedule(gamma), final * upper_bound_schedule(gamma)),
     )
-    return product(scale_by_momentum(b1), rate)
+    return product(scale_by_momentum(b1), preconditioner)
 
 
 def _first_value(learning_rate: Schedule) -> Any:

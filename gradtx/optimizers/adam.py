@@ -25,7 +25,7 @@ def scale_by_adam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Adam's direction times Adam's rate: m̂ / (√(v̂ + ε_root) + ε).
+    """Adam's direction times Adam's preconditioner: m̂ / (√(v̂ + ε_root) + ε).
 
     Args:
       b1: β₁, decay of the average m of g.

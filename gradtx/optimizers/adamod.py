@@ -5,7 +5,7 @@ from typing import Any
 from gradtx.atoms.averages import scale_by_momentum
 from gradtx.atoms.clipping import clip_by_ema
 from gradtx.atoms.learning_rate import scale, scale_by_learning_rate
-from gradtx.atoms.preconditioners import corrected_rate, inverse_root
+from gradtx.atoms.preconditioners import corrected_preconditioner, inverse_root
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
 from gradtx.core.transformation import optimizer
@@ -42,9 +42,9 @@ def adamod(
     >>> round(tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0].item(), 3)  # half of Adam's
     -0.05
     """
-    rate = chain(
-        corrected_rate(b1, b2, inverse_root(eps)),
+    preconditioner = chain(
+        corrected_preconditioner(b1, b2, inverse_root(eps)),
         scale_by_learning_rate(learning_rate, flip_sign=False),
         clip_by_ema(b3),
     )
-    return chain(product(scale_by_momentum(b1), rate), scale(-1.0))
+    return chain(product(scale_by_momentum(b1), preconditioner), scale(-1.0))

@@ -24,7 +24,7 @@ def scale_by_ademamix(
     eps_root: NonNegative = 0.0,
     mu_dtype: Dtype | None = None,
 ) -> Any:
-    """A short and a long average, with Adam's rate: (m̂₁ + α·m₂) / (√(v̂ + ε_root) + ε). See `ademamix`.
+    """A short and a long average, with Adam's preconditioner: (m̂₁ + α·m₂) / (√(v̂ + ε_root) + ε). See `ademamix`.
 
     State: three slots per parameter.
 
@@ -91,7 +91,7 @@ def scale_by_simplified_ademamix(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> Any:
-    """A heavy ball and the gradient, with Adam's rate: (b + α·g) / (√(v̂ + ε_root) + ε), b ← β₁·b + g.
+    """A heavy ball and the gradient, with Adam's preconditioner: (b + α·g) / (√(v̂ + ε_root) + ε), b ← β₁·b + g.
 
     State: two slots per parameter.
 

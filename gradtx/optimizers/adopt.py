@@ -37,14 +37,14 @@ def scale_by_adopt(
     Source: Taniguchi et al. 2024, https://arxiv.org/abs/2411.02853
     """
     # max(√v, ε) is the root of max(v, ε²). The first gradient only starts v: its rate is 1/√∞ = 0.
-    rate = chain(
+    preconditioner = chain(
         square(),
         delayed_ema(after_first_step(b2)),
         clip_by_bounds(lower=eps * eps),
         inverse_root(eps=0.0),
     )
     bounds = [clip_by_bounds(-1.0 * clip_value_fn, clip_value_fn)] if use_clipping else []
-    return chain(product(saturate(), rate), *bounds, scale_by_momentum(b1, nesterov, mu_dtype))
+    return chain(product(saturate(), preconditioner), *bounds, scale_by_momentum(b1, nesterov, mu_dtype))
 
 
 @optimizer

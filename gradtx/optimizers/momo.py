@@ -26,9 +26,9 @@ class MomentumModelState(NamedTuple):
     """The averages of which the model of the loss is made."""
 
     momentum: Slot
-    rate: Inner  # the state of the rate
+    preconditioner: Inner  # its state
     loss: Number  # average of the losses
-    inner: Number  # average of ⟨g, θ⟩
+    gradient_dot_params: Number  # average of ⟨g, θ⟩
     weight: Weight  # what the averages have seen: the same average of ones
     lower_bound: Number  # of the loss
     step_size: Number  # of the last step
@@ -43,7 +43,7 @@ class MomentumModelState(NamedTuple):
 def momentum_model(
     learning_rate: NonNegative,
     b1: Decay,
-    rate: Transformation | None = None,
+    preconditioner: Transformation | None = None,
     lower_bound: Real = 0.0,
     weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
@@ -57,7 +57,7 @@ def momentum_model(
     Args:
       learning_rate: η.
       b1: β₁.
-      rate: what makes r of the gradients; None for 1.
+      preconditioner: the transformation that makes r from the gradients; None for r = 1.
       lower_bound: l.
       weight_decay: λ.
       adapt_lower_bound: estimate l, no lower than `lower_bound`, in the course of the steps.
@@ -69,37 +69,37 @@ def momentum_model(
 
     def init(params: Tree) -> MomentumModelState:
         zero = jnp.zeros((), float)
-        rates = () if rate is None else initialize(rate, params)
+        of_preconditioner = () if preconditioner is None else initialize(preconditioner, params)
         return MomentumModelState(
-            zeros_like(params), rates, zero, zero, zero, jnp.asarray(lower_bound, float), step_size=zero
+            zeros_like(params), of_preconditioner, zero, zero, zero, jnp.asarray(lower_bound, float), step_size=zero
         )
 
     def update(
         updates: Tree, state: MomentumModelState, params: Tree, *, value: jax.Array, **extra_args: Any
     ) -> tuple[Tree, MomentumModelState]:
         weight, loss = seen(b1, state.weight), average(b1, state.loss, value)
-        inner = average(b1, state.inner, global_dot(updates, params))
+        dot = average(b1, state.gradient_dot_params, global_dot(updates, params))
         momentum = map_leaves(lambda m, g: average(b1, m, bounded(g)), state.momentum, updates)
-        steps, rates = momentum, state.rate
-        if rate is not None:
-            factors, rates = run(rate, updates, state.rate, params, extra_args)
-            steps = map_leaves(lambda r, m: r * m, factors, momentum)
+        steps, of_preconditioner = momentum, state.preconditioner
+        if preconditioner is not None:
+            scales, of_preconditioner = run(preconditioner, updates, of_preconditioner, params, extra_args)
+            steps = map_leaves(lambda r, m: r * m, scales, momentum)
 
         decay = 1 + learning_rate * weight_decay
         squared, ahead = global_dot(momentum, steps), global_dot(momentum, params)
         bound = state.lower_bound
         if adapt_lower_bound:
-            cap = decay * (loss - inner) + ahead
+            cap = decay * (loss - dot) + ahead
             lowered = jnp.maximum(cap / (2 * weight * decay), lower_bound)
             bound = jnp.where(cap < decay * weight * bound, lowered, bound)
-        fall = jnp.maximum(decay * (loss - weight * bound - inner) + ahead, 0)
+        fall = jnp.maximum(decay * (loss - weight * bound - dot) + ahead, 0)
         step_size = jnp.minimum(learning_rate / weight, ratio(fall, squared))
         if adapt_lower_bound:
-            bound = jnp.maximum((loss + ahead - inner - step_size * squared / 2) / weight, lower_bound)
+            bound = jnp.maximum((loss + ahead - dot - step_size * squared / 2) / weight, lower_bound)
 
         shrink = learning_rate * weight_decay / decay
         updates = map_leaves(lambda p, d: -shrink * p - step_size * d, params, steps)
-        return updates, MomentumModelState(momentum, rates, loss, inner, weight, bound, step_size)
+        return updates, MomentumModelState(momentum, of_preconditioner, loss, dot, weight, bound, step_size)
 
     return init, update
 
@@ -167,6 +167,6 @@ def momo_adam(
 
     >>> import gradtx
     >>> gradtx.momo_adam(0.1).formula
-    momentum_model(learning_rate=0.1, b1=0.9, rate=inverse_rms())
+    momentum_model(learning_rate=0.1, b1=0.9, preconditioner=inverse_rms())
     """
     return momentum_model(learning_rate, b1, inverse_rms(b2, eps), lower_bound, weight_decay, adapt_lower_bound)

@@ -25,7 +25,7 @@ def scale_by_nadam(
     *,
     momentum_decay: NonNegative | None = None,
 ) -> Any:
-    """NAdam's direction, [β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ)], times Adam's rate.
+    """NAdam's direction, [β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ)], times Adam's preconditioner.
 
     Arguments as for `nadam`. State: two slots per parameter.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from gradtx.atoms.averages import running_max, scale_by_momentum
 from gradtx.atoms.learning_rate import scale_by_learning_rate
-from gradtx.atoms.preconditioners import corrected_rate, inverse_root, power
+from gradtx.atoms.preconditioners import corrected_preconditioner, inverse_root, power
 from gradtx.core.arguments import Decay, NonNegative
 from gradtx.core.combine import chain, product
 from gradtx.core.transformation import optimizer
@@ -47,5 +47,5 @@ def padam(
         bias_correction(decay=0.9),
     )
     """
-    rate = corrected_rate(b1, b2, running_max(), inverse_root(eps), power(2.0 * partial))
-    return chain(product(scale_by_momentum(b1), rate), scale_by_learning_rate(learning_rate))
+    preconditioner = corrected_preconditioner(b1, b2, running_max(), inverse_root(eps), power(2.0 * partial))
+    return chain(product(scale_by_momentum(b1), preconditioner), scale_by_learning_rate(learning_rate))

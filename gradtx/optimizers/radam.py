@@ -64,7 +64,7 @@ def scale_by_radam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Adam's direction times Adam's rate, rectified. See `radam`. State: two slots per parameter.
+    """Adam's direction times Adam's preconditioner, rectified. See `radam`. State: two slots per parameter.
 
     Source: Liu et al. 2020, https://arxiv.org/abs/1908.03265
     """

@@ -1,6 +1,6 @@
 """SM3: AdaGrad in the memory of a row and a column.
 
-rate = chain( square, covering_sum, inverse_root )      1 / √ of a bound on the sum of squares
+preconditioner = chain( square, covering_sum, inverse_root )      1 / √ of a bound on the sum of squares
 """
 
 from typing import Any
@@ -29,8 +29,8 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -
 
     Source: Anil et al. 2019, https://arxiv.org/abs/1901.11150
     """
-    rate = chain(square(), covering_sum(b2), inverse_root(eps=0.0, eps_root=eps))
-    return chain(product(saturate(), rate), ema(b1, debias=False))
+    preconditioner = chain(square(), covering_sum(b2), inverse_root(eps=0.0, eps_root=eps))
+    return chain(product(saturate(), preconditioner), ema(b1, debias=False))
 
 
 @optimizer

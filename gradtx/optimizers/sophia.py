@@ -62,7 +62,7 @@ def inverse_curvature(
         return CurvatureState(jnp.zeros((), jnp.int32), zeros_like(real_like(params)), estimator)
 
     def update(updates: Tree, state: CurvatureState, params: Tree, **extra_args: Any) -> tuple[Tree, CurvatureState]:
-        rate = map_leaves(lambda h: 1 / (jnp.maximum(gamma * h, eps) + least(h.dtype)), state.curvature)
+        preconditioner = map_leaves(lambda h: 1 / (jnp.maximum(gamma * h, eps) + least(h.dtype)), state.curvature)
 
         def estimate(h: Tree, estimator: Tree) -> tuple[Tree, Tree]:
             new, estimator = run(hessian_diagonal_fn, updates, estimator, params, extra_args)
@@ -71,7 +71,7 @@ def inverse_curvature(
 
         due = state.count % update_interval == 0
         curvature, estimator = jax.lax.cond(due, estimate, lambda *kept: kept, state.curvature, state.estimator)
-        return rate, CurvatureState(increment(state.count), curvature, estimator)
+        return preconditioner, CurvatureState(increment(state.count), curvature, estimator)
 
     return init, update
 
@@ -97,8 +97,8 @@ def scale_by_sophia(
     Source: Liu et al. 2023, https://arxiv.org/abs/2305.14342
     """
     bound = [] if clip_threshold is None else [clip(clip_threshold)]
-    rate = inverse_curvature(hessian_diagonal_fn, b2, eps, gamma, update_interval)
-    return chain(product(direction(b1, accumulator_dtype=mu_dtype), rate), *bound)
+    preconditioner = inverse_curvature(hessian_diagonal_fn, b2, eps, gamma, update_interval)
+    return chain(product(direction(b1, accumulator_dtype=mu_dtype), preconditioner), *bound)
 
 
 @optimizer

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradtx.atoms.clipping import clip_rate
+from gradtx.atoms.clipping import clip_preconditioner
 from gradtx.atoms.directions import direction
 from gradtx.atoms.learning_rate import scale_by_learning_rate
 from gradtx.atoms.preconditioners import inverse_rms
@@ -43,14 +43,14 @@ def stable_adamw(
     chain(
         product(
             chain(scale_by_momentum(), bias_correction(decay=0.9)),
-            clip_rate(rate=inverse_rms(b2=0.99)),
+            clip_preconditioner(preconditioner=inverse_rms(b2=0.99)),
         ),
         add_decayed_weights(weight_decay=0.01),
         scale_by_learning_rate(learning_rate=0.001),
     )
     """
     return chain(
-        product(direction(b1), clip_rate(inverse_rms(b2, eps))),
+        product(direction(b1), clip_preconditioner(inverse_rms(b2, eps))),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -25,13 +25,13 @@ def scale_by_yogi(
 
     Source: Zaheer et al. 2018, https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
     """
-    rate = chain(
+    preconditioner = chain(
         square(),
         additive_average(b2, initial_accumulator_value),
         bias_correction(b2),
         inverse_root(eps, eps_root),
     )
-    return product(direction(b1), rate)
+    return product(direction(b1), preconditioner)
 
 
 @optimizer

@@ -66,11 +66,12 @@ MEASURES: dict[str, Callable[[Tree, Tree, Tree], Any]] = {
     "nonfinite": _nonfinite,
     "rate_quantiles": _rates,
     "update_quantiles": lambda incoming, outgoing, params: _quantiles([jnp.abs(u) for u in jax.tree.leaves(outgoing)]),
-    "clip_rate": _changed,
+    "clip_fraction": _changed,
+    "clip_rate": _changed,  # its former name
 }
 
 
-_MEANS = {"clip_rate"}
+_MEANS = {"clip_fraction", "clip_rate"}
 
 
 _OF_PARAMS = {"param_norm", "update_ratio"}
@@ -101,9 +102,9 @@ def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = Non
 
         - "gradient_norm", "update_norm", "param_norm": 2-norms of what comes in, of what goes out, of the parameters;
         - "update_ratio": update norm over parameter norm, about 1e-3 in a healthy run;
-        - "clip_rate": the share of the measured steps in which what goes out was not what came in;
+        - "clip_fraction": the share of the measured steps in which what goes out was not what came in;
         - "rate_quantiles": min, q25, median, q75, max of |out|/|in| over the elements: the effective learning rates;
-        - "update_quantiles": those of |out|; around a rate such as `inverse_rms()` the rates themselves;
+        - "update_quantiles": those of |out|; around a preconditioner such as `inverse_rms()` its own;
         - "nonfinite": how many elements that come in are infinite or NaN.
       inner: what is measured; by default nothing: in and out are the same.
       by: None for one number over all leaves, "leaf" for one each, or name -> selection of leaves (see `masked`) for
