@@ -1,4 +1,4 @@
-"""Writes what follows from the code: the index of every room of the package, and the page of optimizers.
+"""Writes what follows from the code: the index of every room, the page of optimizers, and their list in CHANGELOG.md.
 
     python docs/generate.py
 
@@ -7,9 +7,13 @@ something here is out of date.
 """
 
 import ast
+import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("schedules", "atoms", "wrappers", "optimizers", "inspection", "checkpoints", "training")
@@ -44,8 +48,9 @@ def _import(module: str, names: list[str]) -> str:
     return line if len(line) <= WIDTH else f"from {module} import (\n{below})"
 
 
-def index(room: str, package: Path = ROOT / "gradtx") -> str:
+def index(room: str) -> str:
     """The `__init__.py` of a room, docstring included."""
+    package = ROOT / "gradtx"
     source = (package / room / "__init__.py").read_text()
     end = ast.parse(source).body[0].end_lineno
     members = [(name, names) for name, names in _members(package / room) if names]
@@ -55,13 +60,61 @@ def index(room: str, package: Path = ROOT / "gradtx") -> str:
     return "\n".join(lines) + "\n"
 
 
-def files(root: Path = ROOT) -> dict[Path, str]:
-    """What is generated, by path."""
-    return {root / "gradtx" / room / "__init__.py": index(room, root / "gradtx") for room in ROOMS}
+def page() -> str:
+    """docs/optimizers.md: every optimizer, what it does, and where it is from."""
+    rows = []
+    for name, constructor in _optimizers().items():
+        place = "/".join(constructor.__module__.split("."))
+        link = f"[`{name}`](../{place}.py)"
+        rows.append(f"| {link} | {_summary(constructor)} | {_linked(constructor.source)} |")
+    return "\n".join([*HEAD.format(number=len(rows)).splitlines(), *rows]) + "\n"
+
+
+HEAD = """# The optimizers
+
+All {number} of them, written by `docs/generate.py` from their docstrings. Update rules give the parameters θ after the
+step; g is the gradient, η the learning rate; the other symbols are in the [glossary](../README.md#glossary).
+`help(gradtx.adam)` says the rest: every argument, the state, an example. `gradtx.adam(1e-3).formula` shows what an
+optimizer is made of.
+
+| optimizer | what it does | source |
+|---|---|---|"""
+
+
+def _optimizers() -> dict[str, Any]:
+    from gradtx.inspection import registry
+
+    return {name: registry.constructors()[name] for name in registry.optimizers()}
+
+
+def _summary(constructor: Any) -> str:
+    """The first paragraph of its docstring, as a cell of a table."""
+    first = (inspect.getdoc(constructor) or "").split("\n\n")[0]
+    return " ".join(first.split()).replace("|", "\\|")
+
+
+def _linked(source: str) -> str:
+    """Addresses as links."""
+    return re.sub(r"https?://[^\s;,)]+", lambda found: f"<{found[0].rstrip('.')}>", source).replace("|", "\\|")
+
+
+def changelog(text: str) -> str:
+    """CHANGELOG.md with the list of optimizers brought up to date."""
+    listed = textwrap.fill(f"- Optimizers: {', '.join(_optimizers())}.", WIDTH, subsequent_indent="  ")
+    return re.sub(r"- Optimizers: .*?\.(?=\n- )", listed, text, count=1, flags=re.DOTALL)
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """What is generated: path and text. The rooms come first, for the rest is read off the package itself."""
+    for room in ROOMS:
+        yield ROOT / "gradtx" / room / "__init__.py", index(room)
+    yield ROOT / "docs" / "optimizers.md", page()
+    yield ROOT / "CHANGELOG.md", changelog((ROOT / "CHANGELOG.md").read_text())
 
 
 if __name__ == "__main__":
-    for path, text in files().items():
-        if path.read_text() != text:
+    sys.path.insert(0, str(ROOT))  # this copy of the package
+    for path, text in files():
+        if not path.exists() or path.read_text() != text:
             path.write_text(text)
             sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")

@@ -16,6 +16,15 @@ def pytest_sessionstart() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.fixture
+def float64():
+    """A test in 64 bits."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
     """Let neighbouring tests run in one process, where they share what is compiled."""

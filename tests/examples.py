@@ -186,6 +186,7 @@ ROWS: dict[str, list[tuple[Any, ...] | dict[str, Any]]] = {
     "arctan": [()],
     "clip_by_block_norm": [(1.0,)],
     "clip_by_ema": [(0.9,)],
+    "clip_preconditioner": [(gradtx.inverse_rms(),)],
     "clip_rate": [(gradtx.inverse_rms(),)],
     "delayed_ema": [(0.9,)],
     "extrapolate": [(0.5,)],

@@ -1,5 +1,7 @@
 """What several test modules share. Each function that asserts has a test in test_helpers.py that shows it fail."""
 
+import pathlib
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,11 @@ import numpy as np
 import gradtx
 
 Tree = Any
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# The flat names: all that stands in `gradtx` itself, except its rooms.
+PUBLIC = sorted(n for n, x in vars(gradtx).items() if not n.startswith("_") and not isinstance(x, types.ModuleType))
 
 
 def random_tree(seed: int = 0, dtype: Any = jnp.float32) -> Tree:

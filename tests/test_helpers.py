@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+
 from helpers import TraceCounter, assert_close, assert_finite, assert_same_form
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_close, assert_finite, random_tree, run_steps
 
 import gradtx
 from gradtx import projections
+from helpers import assert_close, assert_finite, random_tree, run_steps
 
 
 @pytest.fixture

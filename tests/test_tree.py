@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 import optax.tree
 import pytest
-from cases import CASES
-from helpers import assert_close, random_tree
 
 import gradtx
+from cases import CASES
 from gradtx import tree as T  # noqa: N812
+from helpers import assert_close, random_tree
 
 
 @pytest.fixture

@@ -66,13 +66,13 @@ def to_config(value: GradientTransformation | Schedule) -> dict[str, Any]:
       ConfigError: something in it has no written form: a function, a transformation of another library, a number that
         is being traced. Says where, and what to use instead.
 
-    >>> import gradtx.config
-    >>> gradtx.config.to_config(gradtx.freeze("*bias"))
+    >>> import gradtx
+    >>> gradtx.to_config(gradtx.freeze("*bias"))
     {'gradtx': 1, 'name': 'freeze', 'arguments': {'mask': '*bias'}}
-    >>> gradtx.config.to_config(gradtx.freeze(lambda path, leaf: leaf.ndim < 2))
+    >>> gradtx.to_config(gradtx.freeze(lambda path, leaf: leaf.ndim < 2))
     Traceback (most recent call last):
       ...
-    gradtx.config.ConfigError: freeze.mask: a function, <lambda>, cannot be written; ...
+    gradtx.checkpoints.config.ConfigError: freeze.mask: a function, <lambda>, cannot be written; ...
     """
     if not isinstance(value, (GradientTransformation, Schedule)):
         raise ConfigError(f"to_config writes transformations and schedules, not {_told(value)}")
@@ -160,13 +160,13 @@ def from_config(config: dict[str, Any], *constructors: Callable[..., Any]) -> An
     Raises:
       ConfigError: whatever is wrong with the config. Says where, and gives the known names for an unknown one.
 
-    >>> import gradtx.config
-    >>> gradtx.config.from_config({"gradtx": 1, "name": "sgd", "arguments": {"learning_rate": "1e-3"}})
+    >>> import gradtx
+    >>> gradtx.from_config({"gradtx": 1, "name": "sgd", "arguments": {"learning_rate": "1e-3"}})
     sgd(learning_rate=0.001)
-    >>> gradtx.config.from_config({"gradtx": 1, "name": "sdg"})
+    >>> gradtx.from_config({"gradtx": 1, "name": "sdg"})
     Traceback (most recent call last):
       ...
-    gradtx.config.ConfigError: config: no constructor is named 'sdg'; did you mean 'sgd' or 'dog'?
+    gradtx.checkpoints.config.ConfigError: config: no constructor is named 'sdg'; did you mean 'sgd' or 'dog'?
     """
     with _errors_at("config"):
         if not isinstance(config, dict):

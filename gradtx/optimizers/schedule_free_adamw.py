@@ -36,6 +36,13 @@ def schedule_free_sgd(
     The other arguments as in `schedule_free`.
 
     Source: Defazio et al. 2024, https://arxiv.org/abs/2405.15682
+
+    >>> import gradtx
+    >>> gradtx.schedule_free_sgd(1.0).formula
+    schedule_free(
+        base_optimizer=chain(scale_by_learning_rate(learning_rate=1.0)),
+        learning_rate=1.0,
+    )
     """
     learning_rate = _warmed_up(learning_rate, warmup_steps)
     decay = () if weight_decay is None else (add_decayed_weights(weight_decay),)
@@ -63,6 +70,17 @@ def schedule_free_adamw(
     The other arguments as in `schedule_free` and `adamw`.
 
     Source: Defazio et al. 2024, https://arxiv.org/abs/2405.15682
+
+    >>> import gradtx
+    >>> gradtx.schedule_free_adamw(0.0025).formula
+    schedule_free(
+        base_optimizer=chain(
+            scale_by_rms(decay=0.999, eps_in_sqrt=False, bias_correction=True),
+            add_decayed_weights(),
+            scale_by_learning_rate(learning_rate=0.0025),
+        ),
+        learning_rate=0.0025,
+    )
     """
     learning_rate = _warmed_up(learning_rate, warmup_steps)
     base = chain(
