@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("schedules", "atoms", "wrappers", "optimizers", "inspection", "checkpoints", "training")
+ROOMS = ("schedules", "atoms", "wrappers", "optimizers", "inspection", "checkpoints", "training", "tuning")
 WIDTH = 120
 
 

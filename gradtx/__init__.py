@@ -10,7 +10,8 @@ Every everyday name is here, in `gradtx` itself. The same names stand in rooms, 
     gradtx.atoms          what optimizers are made of: averages, preconditioners, clipping, weight decay, line searches
     gradtx.wrappers       around an optimizer: accumulate, lookahead, ema_params, sam, schedule_free, guards, monitor
     gradtx.core           chain, product, add, partition, masked; `transformation` and `leafwise` to write your own
-    gradtx.training       make_step, minimize, EarlyStopping, lr_range_test, sweep
+    gradtx.training       make_step, minimize, EarlyStopping
+    gradtx.tuning         lr_range_test, sweep
     gradtx.state          what a running optimizer holds: hyperparams, set_hyperparams, step_count
     gradtx.inspection     describe a transformation, find one by its name
     gradtx.checkpoints    to_config and from_config, migrate_state, states of Optax and torch
@@ -104,6 +105,7 @@ from gradtx.tree import (
     update_moment as update_moment,
     update_moment_per_elem_norm as update_moment_per_elem_norm,
 )
+from gradtx.tuning import *
 from gradtx.updating import *
 from gradtx.wrappers import *
 

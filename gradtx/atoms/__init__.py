@@ -1,15 +1,16 @@
 """Atoms: what optimizers are composed of.
 
 averages           of the updates: momentum, exponential moving averages, sums, maxima, bias corrections
-preconditioners    what divides a direction: inverse roots of averages of squares
-directions         signs, differences, momentum that is corrected or looks ahead
-learning_rate      constant factors, learning rates, schedules, a plateau
+preconditioners    per-element scaling: inverse roots of averages of squares
+directions         signs, differences, bias-corrected and Nesterov momentum
+learning_rate      constant factors, learning rates, schedules, reduction on a plateau
 weight_decay       decoupled, as a gradient, proximal, cautious
-clipping           by element, by unit, by leaf, all together
+clipping           per element, per unit, per leaf, global
 trust_ratio        steps in proportion to the norms of the parameters
-factored           statistics of matrices in the memory of vectors
-orthogonalize      matrices whose singular values are made one
+factored           matrix statistics stored as vectors
+orthogonalize      matrices with all singular values set to about one
 hutchinson         the diagonal of the Hessian
+stateless          your own functions, frozen parameters
 grokfast, noise, cleaning
 linesearch/        backtracking and zoom
 """

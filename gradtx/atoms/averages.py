@@ -1,7 +1,7 @@
 """Atoms that keep a statistic of the updates: averages, sums and maxima.
 
-A direction is an average of the gradients; a preconditioner starts from an average, a sum or a maximum of their sizes
-(`preconditioners`)."""
+Update directions are averages of the gradients; preconditioners are built on an average, a sum or a maximum of the
+gradients' magnitudes (see `preconditioners`)."""
 
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: Dtype | None = Non
       decay: β.
       debias: divide by 1−βᵗ, so that the average of a constant is the constant (`bias_correction`).
       accumulator_dtype: dtype of the average; by default that of the parameters, float32 at least.
-      initial_value: what the average starts from.
+      initial_value: the initial average.
 
     State: one slot per parameter.
     """
@@ -69,7 +69,7 @@ class MomentumState(NamedTuple):
 
 @transformation
 def scale_by_momentum(decay: Decay = 0.9, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
-    """Momentum as Adam has it, an average of the gradients: m ← β·m + (1−β)·g.
+    """Momentum as in Adam, an exponential moving average of the gradients: m ← β·m + (1−β)·g.
 
     Args:
       decay: β.
@@ -96,7 +96,7 @@ class TraceState(NamedTuple):
 
 @transformation
 def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None = None) -> Any:
-    """The heavy ball: b ← μ·b + g, a decaying sum of the gradients.
+    """Heavy-ball momentum, a decaying sum of the gradients: b ← μ·b + g.
 
     Args:
       decay: μ.
@@ -117,22 +117,22 @@ def trace(decay: Decay, nesterov: bool = False, accumulator_dtype: Dtype | None 
 
 
 class BiasCorrectionState(NamedTuple):
-    """The weight that the average has seen."""
+    """The total weight of what has been averaged so far."""
 
-    weight: Weight  # the average, with the same decay, of ones
+    weight: Weight  # the average of ones with the same decay
 
 
 @transformation
 def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0.0) -> Any:
-    """Divide an average that started from zero by the weight it has seen: u / (1−βᵗ).
+    """Correct the bias of an average that started from zero: u / (1−βᵗ).
 
-    The weight is the same average taken of ones, w ← β·w + (1−β). It has no cancellation (1−β² of β = 0.999 loses four
-    digits in float32), and stays right when β is a schedule: then 1−∏βᵢ.
+    The divisor w is the same average taken of ones, w ← β·w + (1−β). Computed this way, it suffers no cancellation
+    (in float32, 1−β² loses four digits for β = 0.999) and stays right when β is a schedule: then w = 1−∏βᵢ.
 
     Args:
       decay: β of the average to be corrected.
-      power: u / wᵖ; −½ multiplies by √(1−βᵗ), as AdaBound needs it.
-      initial_weight: w before the first step; 1−β makes it run one step ahead, 1−βᵗ⁺¹, as NAdam needs it.
+      power: p in u / wᵖ; −½ multiplies by √(1−βᵗ), as in AdaBound.
+      initial_weight: w before the first step; 1−β makes it run one step ahead, 1−βᵗ⁺¹, as in NAdam.
 
     Source: Kingma & Ba 2015, section 3, https://arxiv.org/abs/1412.6980
     """
@@ -151,28 +151,28 @@ def bias_correction(decay: Decay, power: Real = 1.0, *, initial_weight: Real = 0
 
 @transformation
 def saturate() -> Any:
-    """u, with |u| bounded where its square would overflow (2e16 in float32), as `square` bounds it.
+    """Bound |u| where its square would overflow (2e16 in float32), just as `square` does.
 
-    It stands where the gradient itself is the direction: numerator and denominator of g/√v then see the same spike.
-    Infinite and NaN elements stay what they are.
+    For use where the gradient itself is the direction: numerator and denominator of g/√v then see the same spike.
+    Infinite and NaN elements are left as they are.
     """
     return leafwise(emit=lambda u: bounded(u))
 
 
 class DelayedEmaState(NamedTuple):
-    """The average, with all that has come in."""
+    """The average of all updates so far, the latest included."""
 
     ema: Slot
-    weight: Weight  # what the average has seen: the same average of ones
+    weight: Weight  # the same average of ones, for the bias correction
 
 
 @transformation
 def delayed_ema(decay: Decay, unseen: Real = jnp.inf, eps: NonNegative = 0.0) -> Any:
-    """The average of the updates before this one, corrected for its start; then a ← β·a + (1−β)·u + ε.
+    """The bias-corrected average of the updates before this one; then a ← β·a + (1−β)·u + ε.
 
     Args:
       decay: β.
-      unseen: what comes out at the first step; infinity, so that an inverse of it is 0.
+      unseen: the output of the first step; infinity by default, so that its inverse is 0.
       eps: ε.
 
     State: one slot per parameter.
@@ -199,11 +199,11 @@ class AdditiveAverageState(NamedTuple):
 
 @transformation
 def additive_average(decay: Decay = 0.999, initial_value: Real = 0.0) -> Any:
-    """An average that moves towards u by a step of u's own size: v ← v − (1−β)·sign(v − u)·u.
+    """Yogi's average, which moves towards u by a step proportional to u: v ← v − (1−β)·sign(v − u)·u.
 
     Args:
       decay: β.
-      initial_value: what v starts from.
+      initial_value: the initial v.
 
     State: one slot per parameter.
 
@@ -229,7 +229,7 @@ def running_sum(initial_value: Real = 0.0) -> Any:
     """The sum of all updates so far: s ← s + u.
 
     Args:
-      initial_value: what the sum starts from.
+      initial_value: the initial sum.
 
     State: one slot per parameter.
     """
@@ -255,11 +255,11 @@ def running_max() -> Any:
 
 @transformation
 def decaying_max(decay: Decay, eps: NonNegative = 0.0) -> Any:
-    """A maximum that forgets: x ← max(β·x, u + ε), from 0. State: one slot per parameter.
+    """A maximum that decays over time: x ← max(β·x, u + ε), from 0. State: one slot per parameter.
 
     Args:
       decay: β.
-      eps: ε, what x cannot fall below.
+      eps: ε, a lower bound on x.
 
     Source: Kingma & Ba 2015, section 7.1, https://arxiv.org/abs/1412.6980
     """

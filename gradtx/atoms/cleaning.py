@@ -1,4 +1,4 @@
-"""Updates made harmless: no NaN, no negative parameters, no mean."""
+"""Cleaning the updates: zero NaNs, keep parameters non-negative, subtract means."""
 
 from typing import Any, NamedTuple
 
@@ -26,9 +26,10 @@ class ZeroNansState(NamedTuple):
 
 @transformation
 def zero_nans() -> Any:
-    """Replace every NaN with 0. Which leaves had one, the state says; how many, `metrics(state)["leaves_with_nan"]`.
+    """Replace every NaN with 0.
 
-    To skip such a step as a whole, see `apply_if_finite`.
+    The state records which leaves had one; `metrics(state)["leaves_with_nan"]` counts them. To skip such a step
+    altogether, see `apply_if_finite`.
 
     State: one bool for each leaf.
 
@@ -49,9 +50,9 @@ def zero_nans() -> Any:
 
 @transformation
 def keep_params_nonnegative() -> Any:
-    """Shorten the steps that would make a parameter negative, so that it becomes 0: max(u, −θ). Last in a chain.
+    """Shorten steps that would make a parameter negative, so that it becomes 0: max(u, −θ). Goes last in a chain.
 
-    Parameters that are negative move to 0. Needs the parameters.
+    Parameters that are already negative move to 0. Needs the parameters.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.chain(gradtx.sgd(1.0), gradtx.keep_params_nonnegative())
@@ -64,7 +65,7 @@ def keep_params_nonnegative() -> Any:
 
 @transformation
 def centralize() -> Any:
-    """Subtract the mean over all axes but the first, from leaves of two and more axes: u − mean(u).
+    """Subtract from each leaf with two or more axes its mean over all axes but the first: u − mean(u).
 
     Source: Yong et al. 2020, https://arxiv.org/abs/2004.01461
 

@@ -1,4 +1,4 @@
-"""Transformations that bound the updates: by element, by unit, by leaf, or all together; and gradients by example."""
+"""Transformations that bound the updates per element, per unit, per leaf or globally, and gradients per example."""
 
 import math
 from typing import Any, NamedTuple
@@ -39,8 +39,8 @@ def clip_by_bounds(lower: Real | None = None, upper: Real | None = None) -> Any:
     """Keep every element between two bounds: min(max(u, lower), upper).
 
     Args:
-      lower: the lower bound, or None for none. A float, an array or a schedule.
-      upper: the upper bound, likewise. AdaBound's two bounds are schedules that close in on one rate.
+      lower: the lower bound; a float, an array or a schedule, or None for no bound.
+      upper: the upper bound, likewise. AdaBound's two bounds are schedules that converge to the same value.
     """
     return leafwise(emit=lambda u: jnp.clip(u, lower, upper))
 
@@ -62,16 +62,16 @@ def clip(max_delta: NonNegative) -> Any:
 
 
 def _at_most(limit: Any, size: jax.Array) -> jax.Array:
-    """min(1, limit / size), also where both are 0; one number, so that each element costs one multiplication."""
-    limit = jnp.minimum(limit, jnp.finfo(size.dtype).max)  # infinity, too, is a limit
+    """min(1, limit / size), also where both are 0; a single factor, so that each element costs one multiplication."""
+    limit = jnp.minimum(limit, jnp.finfo(size.dtype).max)  # the limit may be infinite
     return limit / jnp.maximum(size, jnp.maximum(limit, least(size.dtype)))
 
 
 @transformation
 def clip_by_global_norm(max_norm: NonNegative) -> Any:
-    """Shorten the updates to a global norm of at most c, all leaves together: u·min(1, c/‖u‖).
+    """Scale the updates down to a global norm of at most c, over all leaves together: u·min(1, c/‖u‖).
 
-    The norm is taken in float32 or wider and does not overflow, so the direction is kept for gradients at 1e30, too.
+    The norm is taken in float32 or wider and does not overflow, so the direction is kept even for gradients of 1e30.
 
     Args:
       max_norm: c, in units of the updates.
@@ -93,7 +93,7 @@ def clip_by_global_norm(max_norm: NonNegative) -> Any:
 
 @transformation
 def clip_by_block_norm(max_norm: Positive) -> Any:
-    """Shorten each leaf to a norm of at most c: u·min(1, c/‖u‖).
+    """Scale each leaf down to a norm of at most c: u·min(1, c/‖u‖).
 
     Args:
       max_norm: c, in units of the updates.
@@ -106,7 +106,7 @@ def clip_by_block_norm(max_norm: Positive) -> Any:
 
 @transformation
 def clip_by_block_rms(threshold: Positive) -> Any:
-    """Shorten each leaf to a root mean square of at most d: u·min(1, d/RMS(u)).
+    """Scale each leaf down to a root mean square of at most d: u·min(1, d/RMS(u)).
 
     Args:
       threshold: d.
@@ -121,15 +121,15 @@ def clip_by_block_rms(threshold: Positive) -> Any:
 
 
 def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    """The 2-norm of each unit (each output of a layer), written at every element of the unit.
+    """The 2-norm of each unit (each output of a layer), broadcast to every element of the unit.
 
     Args:
       x: an array.
-      axis: the axes that a unit extends over. By default, for kernels with the outputs last: all of a vector, the first
-        axis of two or three, the first three of four, the first four of five.
+      axis: the axes that a unit extends over. The default suits kernels with the outputs last: all axes of a vector,
+        the first axis of two or three, the first three of four, the first four of five.
 
     Returns:
-      An array like `x`, in float32 or wider, real.
+      A real array of the same shape, in float32 or wider.
 
     Raises:
       LeafError: more than five axes, and no `axis`.
@@ -155,8 +155,7 @@ def unitwise_norm(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> ja
 
 @transformation
 def adaptive_grad_clip(clipping: NonNegative, eps: NonNegative = 1e-3, axis: Any = None) -> Any:
-    """Shorten the update of each unit to at most λ times its parameters: u·min(1, λ·max(‖θ‖, ε)/‖u‖). See
-    `unitwise_norm`.
+    """Clip the update of each unit to at most λ times the norm of its parameters: u·min(1, λ·max(‖θ‖, ε)/‖u‖).
 
     Args:
       clipping: λ; 0.01 for large batches.
@@ -186,9 +185,9 @@ def adaptive_grad_clip(clipping: NonNegative, eps: NonNegative = 1e-3, axis: Any
 
 
 def per_example_global_norm_clip(grads: Tree, l2_norm_clip: Any) -> tuple[Tree, jax.Array]:
-    """Shorten the gradient of each example to a norm of at most C, then add them: what differential privacy asks for.
+    """Clip the gradient of each example to a norm of at most C and sum the results, as differential privacy requires.
 
-    Private gradient descent is this sum with noise: divide by the number of examples B and go through
+    For differentially private gradient descent, divide the sum by the number of examples B and pass it through
     `chain(add_noise((σ·C/B)**2, gamma=0.0, key=key), sgd(η))`.
 
     Args:
@@ -196,10 +195,10 @@ def per_example_global_norm_clip(grads: Tree, l2_norm_clip: Any) -> tuple[Tree, 
       l2_norm_clip: C.
 
     Returns:
-      The sum over the examples, and how many of them were shortened. An example without any gradient is none of them.
+      The sum over the examples, and how many of them were clipped. Examples whose gradient is zero are not counted.
 
     Raises:
-      LeafError: the leaves have no first axis, or of different lengths.
+      LeafError: a leaf has no first axis, or its length is not that of the others.
 
     Source: Abadi et al. 2016, https://arxiv.org/abs/1607.00133
 
@@ -219,7 +218,7 @@ def per_example_global_norm_clip(grads: Tree, l2_norm_clip: Any) -> tuple[Tree, 
 
 
 def per_example_layer_norm_clip(grads: Tree, global_l2_norm_clip: Any, uniform: bool = True) -> tuple[Tree, Tree]:
-    """`per_example_global_norm_clip` of each leaf by itself, with limits that add up: √ΣCᵢ² = C.
+    """Clip the gradient of each example leaf by leaf and sum the results; the limits combine to C: √ΣCᵢ² = C.
 
     Args:
       grads: a tree of gradients with the examples along the first axis.
@@ -227,10 +226,10 @@ def per_example_layer_norm_clip(grads: Tree, global_l2_norm_clip: Any, uniform: 
       uniform: Cᵢ = C/√K for K leaves; False for Cᵢ = C·√(share of the leaf in the number of parameters).
 
     Returns:
-      The sum over the examples, and for each leaf how many of them were shortened.
+      The sum over the examples, and for each leaf how many of them were clipped.
 
     Raises:
-      LeafError: the leaves have no first axis, or of different lengths.
+      LeafError: a leaf has no first axis, or its length is not that of the others.
 
     Source: McMahan et al. 2018, https://arxiv.org/abs/1710.06963
     """
@@ -258,7 +257,7 @@ def _check_examples(owner: str, grads: Tree) -> None:
 
 @transformation
 def normalize_by_update_norm(scale_factor: Real = 1.0, eps: NonNegative = 1e-6) -> Any:
-    """Divide by the norm over all leaves: s·u / (‖u‖ + ε). Zero stays zero. (Optax divides by (‖u‖ + ε)/s.)
+    """Divide the updates by their global norm: s·u / (‖u‖ + ε). Zero stays zero. (Optax divides by (‖u‖ + ε)/s.)
 
     Args:
       scale_factor: s, of any sign.
@@ -282,12 +281,12 @@ def clip_preconditioner(preconditioner: Transformation, threshold: Positive = 1.
     """Scale a preconditioner r down, leaf by leaf, where r·u would have a root mean square above d:
     r·min(1, d/RMS(r·u)).
 
-    `clip_by_block_rms` bounds what leaves an optimizer. This bounds the step that the newest gradient alone would
-    make, so that steps are short where gradients are larger than those that the preconditioner has seen. (Its former
-    name is `clip_rate`.)
+    `clip_by_block_rms` bounds the output of an optimizer. This bounds the step that the latest gradient alone would
+    take, so that steps are shorter when gradients are suddenly larger than those the preconditioner has averaged.
+    (Formerly named `clip_rate`.)
 
     Args:
-      preconditioner: the transformation that makes r from the updates u, such as `inverse_rms`.
+      preconditioner: the transformation that computes r from the updates u, such as `inverse_rms`.
       threshold: d.
 
     Source: Wortsman et al. 2023, section 3, https://arxiv.org/abs/2304.13013
@@ -307,14 +306,14 @@ clip_rate = clip_preconditioner
 
 
 class ClipByEmaState(NamedTuple):
-    """The average that is the bound."""
+    """The average, used as the bound."""
 
     ema: Slot
 
 
 @transformation
 def clip_by_ema(decay: Decay) -> Any:
-    """No more than their own average: min(u, a), a ← β·a + (1−β)·u.
+    """Bound each element above by its own exponential moving average: min(u, a), a ← β·a + (1−β)·u.
 
     Args:
       decay: β.

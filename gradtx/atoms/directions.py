@@ -1,4 +1,4 @@
-"""Where to go: momentum corrected for its start, Nesterov's look-ahead, signs, differences."""
+"""Update directions: bias-corrected momentum, Nesterov's look-ahead, signs, differences."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ __all__ = ["arctan", "difference", "scale_by_sign", "scale_by_smooth_sign"]
 
 
 def direction(b1: Any, nesterov: bool = False, accumulator_dtype: Any = None) -> Any:
-    """m̂ = m/(1−β₁ᵗ), or with Nesterov's look-ahead β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ).
+    """Bias-corrected momentum m̂ = m/(1−β₁ᵗ), or with Nesterov's look-ahead β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ).
 
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980; Dozat 2016,
     https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
@@ -29,7 +29,7 @@ def direction(b1: Any, nesterov: bool = False, accumulator_dtype: Any = None) ->
 
 
 def nesterov_direction(b1: Any, now: Any, ahead: Any, accumulator_dtype: Any = None) -> Any:
-    """μₜ₊₁·m/(1−∏ᵗ⁺¹μ) + (1−μₜ)·g/(1−∏ᵗμ), with μₜ = `now` and μₜ₊₁ = `ahead`, numbers or schedules."""
+    """Nesterov momentum: μₜ₊₁·m/(1−∏ᵗ⁺¹μ) + (1−μₜ)·g/(1−∏ᵗμ), μₜ = `now` and μₜ₊₁ = `ahead`, numbers or schedules."""
     momentum = scale_by_momentum(b1, accumulator_dtype=accumulator_dtype)
     return add(
         chain(momentum, bias_correction(ahead, initial_weight=1 - now), scale(ahead)),
@@ -48,10 +48,10 @@ def scale_by_sign() -> Any:
 
 @transformation
 def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
-    """A sign that is soft around 0: tanh(β·u) (for complex updates tanh(β·|u|)·u/|u|).
+    """A sign function smoothed around 0: tanh(β·u) (for complex updates tanh(β·|u|)·u/|u|).
 
     Args:
-      sharpness: β; towards infinity it is `scale_by_sign`.
+      sharpness: β; as it grows to infinity, this becomes `scale_by_sign`.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.scale_by_smooth_sign(2.0)
@@ -67,7 +67,7 @@ def scale_by_smooth_sign(sharpness: NonNegative = 1.0) -> Any:
 
 @transformation
 def arctan() -> Any:
-    """arctan u of each element, between −π/2 and π/2; of complex ones arctan|u| in the direction of u."""
+    """The arctangent of each element, between −π/2 and π/2; for complex updates arctan|u| in the direction of u."""
 
     def bend(u: jax.Array) -> jax.Array:
         return jnp.arctan(jnp.abs(u)) * jnp.sign(u) if jnp.iscomplexobj(u) else jnp.arctan(u)
@@ -76,14 +76,14 @@ def arctan() -> Any:
 
 
 class DifferenceState(NamedTuple):
-    """The updates of the step before."""
+    """The updates of the previous step."""
 
     last: Slot
 
 
 @transformation
 def difference() -> Any:
-    """How the updates have changed since the step before: u − u₋₁, u₋₁ = 0 at first. State: one slot per parameter.
+    """The change in the updates since the previous step: u − u₋₁, u₋₁ = 0 at first. State: one slot per parameter.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.difference()

@@ -1,4 +1,4 @@
-"""Statistics of matrices in the memory of vectors: Adafactor's factored second moment, SM3's cover."""
+"""Matrix statistics stored as vectors: Adafactor's factored second moment, SM3's cover."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ __all__ = ["covering_sum", "scale_by_factored_rms"]
 
 
 class FactoredState(NamedTuple):
-    """Rows and columns of the averaged squares, or the squares themselves."""
+    """Row and column means of the averaged squares, or the averaged squares themselves."""
 
     count: Weight  # int32, gradients seen
     row: Factored  # for factored leaves: |g|² averaged over the largest axis; None for the others
@@ -38,15 +38,15 @@ def _factored_axes(shape: tuple[int, ...], smallest: int) -> tuple[int, int] | N
 def _mean_square(x: jax.Array, axis: int) -> jax.Array:
     """The mean of |x|² along an axis, real and bounded as `abs_squared` is.
 
-    The bound comes last: XLA then reads x as it is, and writes no bounded squares for two means to share.
+    The bound comes last: XLA then reads x itself instead of writing bounded squares to memory for both means to share.
     """
     return jnp.minimum(jnp.sum(squared(x), axis) / x.shape[axis], most(x.dtype) ** 2)
 
 
 def _bounded_or_nan(x: jax.Array) -> jax.Array:
-    """As `bounded`, but infinite entries become NaN.
+    """Like `bounded`, but infinite entries become NaN.
 
-    By arithmetic alone: what has a `select` or `clamp`, XLA:CPU does not sum on the way, but writes to memory first.
+    By arithmetic alone: XLA:CPU does not fuse a `select` or `clamp` into a sum, but writes its result to memory first.
     """
     return x / jnp.maximum(jnp.abs(x) / most(x.dtype), 1)
 
@@ -60,17 +60,17 @@ def scale_by_factored_rms(
     epsilon: NonNegative = 1e-30,
     decay_rate_fn: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
-    """Divide by a root mean square that a matrix keeps as the product of a row and a column, n + m numbers for n·m.
+    """Divide by a root mean square stored, for a matrix, as one row and one column: n + m numbers instead of n·m.
 
-    V ≈ r·cᵀ / mean(r), each an average with β₂ₜ = 1 − t^−0.8, over the two largest axes of a leaf.
+    V ≈ r·cᵀ / mean(r), where r and c are averages with β₂ₜ = 1 − t^−0.8, over the two largest axes of a leaf.
 
     Args:
       factored: False keeps a full second moment for every leaf.
-      decay_rate: 0.8, the exponent in β₂ₜ.
-      step_offset: t counts from the step after this one (fine-tuning). Earlier steps count as t = 1.
+      decay_rate: the exponent in β₂ₜ, 0.8 above.
+      step_offset: number of steps before t starts to count (for fine-tuning); until then, t = 1.
       min_dim_size_to_factor: smaller matrices keep a full second moment.
       epsilon: added to |g|².
-      decay_rate_fn: β₂ₜ as a function of t − 1 and `decay_rate`, where it is to be another one.
+      decay_rate_fn: a function of t − 1 and `decay_rate` to compute β₂ₜ instead.
 
     Source: Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235
     """
@@ -119,17 +119,17 @@ def scale_by_factored_rms(
 
 
 class CoveringSumState(NamedTuple):
-    """For each leaf a vector for each of its axes."""
+    """For each leaf, one vector per axis."""
 
-    maxima: Factored  # tuples of vectors, real; of a leaf with fewer than two axes the sum itself
+    maxima: Factored  # tuples of real vectors; for a leaf with fewer than two axes, the sum itself
 
 
 @transformation
 def covering_sum(decay: Fraction = 1.0) -> Any:
-    """`running_sum` of u ≥ 0 from above, in the memory of one vector for each axis: s = u + minᵢ mᵢ.
+    """An upper bound on the `running_sum` of u ≥ 0 that stores only one vector per axis: s = u + minᵢ mᵢ.
 
-    mᵢ is the maximum of s over all axes but i: what was largest in this row, in this column. For leaves with fewer than
-    two axes it is the running sum itself.
+    mᵢ is the maximum of the previous s over all axes but i: the largest entry of each row, of each column. For leaves
+    with fewer than two axes, s is the running sum itself.
 
     Args:
       decay: β; below 1 an average instead of a sum, s = (1−β)·u + β·minᵢ mᵢ.
@@ -141,7 +141,7 @@ def covering_sum(decay: Fraction = 1.0) -> Any:
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.covering_sum()
     >>> _, state = tx.update(jnp.array([[1.0, 0.0], [0.0, 2.0]]), tx.init(jnp.zeros((2, 2))))
-    >>> tx.update(jnp.zeros((2, 2)), state)[0].tolist()  # nothing comes, and nothing is below the sum so far
+    >>> tx.update(jnp.zeros((2, 2)), state)[0].tolist()  # a zero update: no entry is below the sum so far
     [[1.0, 1.0], [1.0, 2.0]]
     """
 
@@ -166,7 +166,7 @@ def _others(axis: int, x: jax.Array) -> tuple[int, ...]:
 
 
 def _first(x: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:
-    """Like what is left of x after a reduction, in shape and sharding. (One of zeros XLA would compute for minutes.)"""
+    """An array with the shape and sharding of x reduced over `axes`. (XLA would take minutes to reduce zeros.)"""
     return _largest(x[tuple(slice(1 if i in np.atleast_1d(axes) else None) for i in range(x.ndim))], axes)
 
 

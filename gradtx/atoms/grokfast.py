@@ -1,4 +1,4 @@
-"""Grokfast: amplify the slow part of the gradients, in front of any optimizer."""
+"""Grokfast: amplify the slowly varying part of the gradients, in front of any optimizer."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["grokfast"]
 
 @transformation
 def grokfast(decay: Decay = 0.98, strength: NonNegative = 2.0) -> Any:
-    """Amplify what is slow in the gradients: g + λ·m, m ← α·m + (1−α)·g, m starting from the first gradient.
+    """Amplify the slowly varying part of the gradients: g + λ·m, m ← α·m + (1−α)·g, m starting at the first gradient.
 
     Goes in front of an optimizer: `chain(grokfast(), adamw(1e-3))`.
 

@@ -1,4 +1,4 @@
-"""An estimate of the diagonal of the Hessian, as a transformation whose updates are that diagonal."""
+"""An estimate of the diagonal of the Hessian, as a transformation that outputs it in place of the updates."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,21 +16,20 @@ Tree = Any
 
 
 class HutchinsonState(NamedTuple):
-    """The key of the random signs."""
+    """The key for the random signs."""
 
     key: RandomKey
 
 
 @transformation
 def hutchinson_estimator_diag_hessian(random_seed: Any = None) -> Any:
-    """An unbiased estimate of the diagonal of the Hessian in the place of the updates: z ⊙ ∇²f(θ)·z, with random
-    signs z.
+    """Replace the updates by an unbiased estimate of the Hessian's diagonal: z ⊙ ∇²f(θ)·z, with random signs z.
 
     Args:
       random_seed: an int, or a key array; 0 by default.
 
     Takes the extra argument `obj_fn(params)`, the loss of this batch, or else `value_fn`, as `make_step` passes it.
-    Needs the parameters, floats.
+    Needs the parameters, which must be floats.
 
     Raises:
       TypeError: neither is passed.
@@ -41,7 +40,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Any = None) -> Any:
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.hutchinson_estimator_diag_hessian()
     >>> x = jnp.array([1.0, 2.0])
-    >>> tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**3))[0].tolist()  # of a diagonal Hessian it is exact
+    >>> tx.update(x, tx.init(x), x, obj_fn=lambda x: jnp.sum(x**3))[0].tolist()  # exact for a diagonal Hessian
     [6.0, 12.0]
     """
 

@@ -1,4 +1,4 @@
-"""How far to go: constant factors, learning rates and schedules, and a rate that falls on a plateau."""
+"""Step lengths: constant factors, learning rates and schedules, and a factor that falls on a plateau."""
 
 from typing import Any, NamedTuple
 
@@ -25,13 +25,13 @@ def scale(step_size: Real) -> Any:
 
 @transformation(record=("learning_rate",))
 def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Any:
-    """The step down the gradient: −η·u. Its state records η, constant or scheduled, and counts the steps.
+    """Multiply by the negative learning rate: −η·u. The state records η, constant or scheduled, and counts the steps.
 
     Args:
       learning_rate: η; a float, an array or a schedule.
       flip_sign: False for +η·u.
 
-    State: a count and the rate in use; see `hyperparams`.
+    State: a count and the learning rate in use; see `hyperparams`.
     """
     return leafwise(emit=lambda u: -(learning_rate * u) if flip_sign else learning_rate * u)
 
@@ -47,7 +47,7 @@ def scale_by_schedule(step_size_fn: Real) -> Any:
 
 
 class ReduceOnPlateauState(NamedTuple):
-    """The factor in use, and what it is judged by."""
+    """The factor in use, and the statistics that decide when it falls."""
 
     scale: Number  # the factor in use
     best_value: Number
@@ -77,18 +77,18 @@ def reduce_on_plateau(
     Pass the loss: `tx.update(grads, state, params, value=loss)` (`make_step` does).
 
     Args:
-      factor: what the scale is multiplied by on a plateau.
-      patience: windows without improvement before that.
-      rtol: relative improvement that counts.
-      atol: absolute improvement that counts.
-      cooldown: windows after a reduction in which none is counted.
+      factor: multiplies the scale on a plateau.
+      patience: number of windows without improvement before that.
+      rtol: the relative improvement that counts as one.
+      atol: the absolute improvement that counts as one.
+      cooldown: number of windows after a reduction that do not count towards `patience`.
       accumulation_size: steps per window; the mean loss of a window is judged.
       min_scale: the scale never falls below this.
 
     Raises:
       TypeError: `value` is not passed to `update`.
 
-    The rule of Optax's `contrib.reduce_on_plateau`; for negative losses, too, an improvement is a fall by `rtol`.
+    The rule of Optax's `contrib.reduce_on_plateau`, except that a negative loss, too, must fall by `rtol` to improve.
     """
 
     def judged(s: ReduceOnPlateauState, *, value: jax.Array) -> ReduceOnPlateauState:

@@ -1,4 +1,4 @@
-"""Noise, to leave sharp valleys."""
+"""Gradient noise, which helps to escape sharp minima."""
 
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ Tree = Any
 
 
 class _KeyKind(Kind):
-    """The kind of a random key: an int, or a key of JAX, which is kept as its numbers."""
+    """The kind of a random key: an int, or a JAX key, which is stored as its raw key data."""
 
     def __repr__(self) -> str:
         return "Key"
@@ -42,28 +42,28 @@ Key: TypeAlias = Annotated[int | jax.Array, _KeyKind()]
 
 
 class AddNoiseState(NamedTuple):
-    """How far the noise has decayed, and its key."""
+    """The step count, which sets the variance of the noise, and the random key."""
 
     count: Count  # int32, steps taken
-    key: RandomKey  # uint32, what the next step's noise is made from
+    key: RandomKey  # uint32, for the noise of the next step
 
 
 @transformation
 def add_noise(eta: NonNegative, gamma: Real, key: Key | None = None, *, seed: Key | None = None) -> Any:
-    """Add noise that fades: u + √(η/tᵞ)·ε, with ε from a normal distribution and t = 1, 2, …
+    """Add Gaussian noise of decreasing variance: u + √(η/tᵞ)·ε, with ε from a normal distribution and t = 1, 2, …
 
-    The numbers are those of Optax for the same key, in float32 or wider. Every leaf has noise of its own.
+    For the same key, the numbers are those of Optax, in float32 or wider. Every leaf has its own noise.
 
     Args:
       eta: η, the variance at the first step; in squared units of the updates.
-      gamma: γ, how fast it falls; 0 for never (Langevin dynamics).
-      key: an int or a key, such as `jax.random.key(0)`. Without one it is 0: the same noise in each run.
-      seed: another name for `key`, as Optax had it.
+      gamma: γ, how fast the variance falls; 0 keeps it constant (Langevin dynamics).
+      key: an int or a key, such as `jax.random.key(0)`. By default 0: the same noise in every run.
+      seed: another name for `key`, as it once was in Optax.
 
     State: a count and a key.
 
     Raises:
-      TypeError: not a key, or both of `key` and `seed`.
+      TypeError: the key is not one, or both `key` and `seed` are given.
 
     Source: Neelakantan et al. 2015, https://arxiv.org/abs/1511.06807
 
@@ -96,7 +96,7 @@ def key_data(seed: Any) -> jax.Array:
 
 
 def _normal_like(key: jax.Array, tree: Tree) -> Tree:
-    """A normal number for each of the tree, drawn with a key for each leaf."""
+    """Standard normal numbers in the shape of the tree, drawn with one key per leaf."""
     structure: Any
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, max(len(leaves), 1))

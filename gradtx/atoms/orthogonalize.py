@@ -1,4 +1,4 @@
-"""Matrices whose singular values are all made one: the nearest orthogonal matrix, without an SVD."""
+"""Orthogonalisation: set all singular values of a matrix to about one, without computing an SVD."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from gradtx.core.tree import map_leaves
 __all__ = ["orthogonalize", "scale_by_shape"]
 
 # Coefficients (a, b, c) of the polynomial a·x + b·x³ + c·x⁵ that drives singular values to about 1: one triple for all
-# steps (Jordan 2024), or one for each (Ahn et al. 2025).
+# steps (Jordan 2024), or one per step (Ahn et al. 2025).
 STANDARD = (3.4445, -4.7750, 2.0315)
 
 
@@ -35,7 +35,7 @@ def _transposed(x: jax.Array) -> jax.Array:
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    """x / ‖x‖, so that the squares of what follows neither overflow nor vanish."""
+    """x / ‖x‖, so that later squares neither overflow nor underflow."""
     return x / (norm(x) + least(x.dtype))
 
 
@@ -49,7 +49,7 @@ def _by_schatten(x: jax.Array, eps: Any) -> jax.Array:
     return x * jax.lax.rsqrt(norm(x @ _transposed(x)) + least(x.dtype))
 
 
-# Each makes the singular values at most 1, about.
+# Each scales a matrix so that its singular values are at most about 1.
 _PRECONDITIONINGS = {
     "frobenius": lambda x, eps: x / (norm(x) + eps + least(x.dtype)),
     "spectral": lambda x, eps: x / (jnp.linalg.norm(x, ord=2) + eps + least(x.dtype)),
@@ -67,25 +67,25 @@ def orthogonalize(
     adaptive: bool = False,
     preconditioning: str = "frobenius",
 ) -> Any:
-    """Replace each matrix UΣVᵀ by about UVᵀ, by Newton–Schulz steps: A = X·Xᵀ, X ← a·X + (b·A + c·A²)·X.
+    """Orthogonalise each matrix, UΣVᵀ to about UVᵀ, by Newton–Schulz steps: A = X·Xᵀ, X ← a·X + (b·A + c·A²)·X.
 
-    The default coefficients are fast rather than exact: singular values end between about 0.7 and 1.2.
+    The default coefficients trade accuracy for speed: singular values end up between about 0.7 and 1.2.
 
     Args:
-      ns_coeffs: (a, b, c); one triple for each step; or "standard" or "dion".
-      ns_steps: how many steps, with one triple.
-      eps: added to the norm that is divided by first.
+      ns_coeffs: (a, b, c); or one triple per step; or a preset, "standard" or "dion".
+      ns_steps: the number of steps if there is only one triple.
+      eps: added to the norm that X is first divided by.
       adaptive: multiply by the dual norm ⟨X, UVᵀ⟩ (Bernstein & Newhouse 2024, https://arxiv.org/abs/2409.20325).
-      preconditioning: what makes the singular values at most 1 first: the norm "frobenius", "spectral" (dear and tight)
-        or "schatten" (of order 4), or "aol", rescaled rows.
+      preconditioning: how X is first scaled to singular values of at most 1: by its norm, "frobenius", "spectral"
+        (tight but expensive) or "schatten" (of order 4); or row by row, "aol".
 
     Raises:
-      ValueError: an unknown preset or preconditioning; coefficients that are not triples; a leaf that is no matrix.
+      ValueError: an unknown preset or preconditioning; coefficients that are not triples; a leaf that is not a matrix.
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/
 
     >>> import gradtx, jax.numpy as jnp
-    >>> tx = gradtx.orthogonalize(ns_steps=20, ns_coeffs=(1.5, -0.5, 0.0))  # Newton's own, exact in the end
+    >>> tx = gradtx.orthogonalize(ns_steps=20, ns_coeffs=(1.5, -0.5, 0.0))  # Newton's own, exact in the limit
     >>> tx.update(jnp.array([[0.0, 2.0], [3.0, 0.0]]), tx.init(jnp.zeros((2, 2))))[0].round(3).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
@@ -122,11 +122,11 @@ def orthogonalize(
 
 @transformation
 def scale_by_shape(consistent_rms: NonNegative | None = None) -> Any:
-    """Scale each matrix by its shape, so that one learning rate suits all: √max(1, columns/rows).
+    """Scale each matrix according to its shape, so that one learning rate suits all shapes: √max(1, columns/rows).
 
     Args:
-      consistent_rms: c, for √max(rows, columns)·c instead: an orthogonal matrix then has the root mean square c,
-        whatever its shape (0.2 is Adam's; Liu et al. 2025, https://arxiv.org/abs/2502.16982).
+      consistent_rms: c, to scale by √max(rows, columns)·c instead: an orthogonal matrix then has a root mean square of
+        c, whatever its shape (0.2 matches Adam; Liu et al. 2025, https://arxiv.org/abs/2502.16982).
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/
     """

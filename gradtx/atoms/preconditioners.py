@@ -1,4 +1,4 @@
-"""What divides a direction, element by element: from a statistic of |g|² or |g| to its inverse.
+"""Preconditioners: per-element scaling of a direction, by the inverse of a statistic of |g|² or |g|.
 
 chain(square(), ema(b2, debias=False), bias_correction(b2), inverse_root(eps))      1 / (√v̂ + ε)"""
 
@@ -30,21 +30,21 @@ __all__ = [
 
 @transformation
 def square() -> Any:
-    """|u|², real for complex updates. Finite for finite u: see `saturate`."""
+    """Square each element: |u|², real for complex updates. Finite for finite u: see `saturate`."""
     return leafwise(emit=lambda u: abs_squared(u))
 
 
 @transformation
 def absolute() -> Any:
-    """|u|, real for complex updates."""
+    """The absolute value of each element: |u|, real for complex updates."""
     return leafwise(emit=lambda u: jnp.abs(u))
 
 
 @transformation
 def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
-    """1 / (√(u + ε_root) + ε), finite at 0 even without any ε.
+    """The inverse square root of non-negative updates: 1 / (√(u + ε_root) + ε), finite at 0 even without any ε.
 
-    Behind `square` its derivative at g = 0 is finite, too: gradients through an update have no NaN.
+    After `square`, its derivative at g = 0 is finite, too: differentiating through an update gives no NaN.
 
     Args:
       eps: ε, outside the root (Adam, torch).
@@ -55,7 +55,7 @@ def inverse_root(eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
 
 @transformation
 def reciprocal(eps: NonNegative = 0.0) -> Any:
-    """1 / (u + ε) of non-negative updates; finite at 0 even without ε.
+    """The reciprocal of non-negative updates: 1 / (u + ε), finite at 0 even without ε.
 
     Args:
       eps: ε.
@@ -66,7 +66,9 @@ def reciprocal(eps: NonNegative = 0.0) -> Any:
 
 @transformation
 def inverse_rms(b2: Decay = 0.999, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0) -> Any:
-    """Adam's preconditioner, the inverse root mean square of the gradients: 1 / (√(v̂ + ε_root) + ε), v ← β₂·v + (1−β₂)·|g|².
+    """Adam's preconditioner, the inverse root mean square of the gradients: 1 / (√(v̂ + ε_root) + ε).
+
+    v̂ is the bias-corrected average of the squares, v ← β₂·v + (1−β₂)·|g|².
 
     Args:
       b2: β₂.
@@ -93,9 +95,9 @@ def scale_by_rms(
     Args:
       decay: γ.
       eps: ε.
-      initial_scale: what v starts from.
+      initial_scale: the initial v.
       eps_in_sqrt: ε inside the root (TensorFlow, Optax); False puts it outside, √v + ε (torch).
-      bias_correction: correct v for its start from zero.
+      bias_correction: correct the bias of v, which starts from zero.
 
     State: one slot per parameter.
 
@@ -135,7 +137,7 @@ def scale_by_rss(
     """Divide by the root of the sum of all squared gradients: g / √(s + ε), s ← s + |g|².
 
     Args:
-      initial_accumulator_value: what s starts from.
+      initial_accumulator_value: the initial s.
       eps: ε.
       eps_in_sqrt: ε inside the root (Optax); False puts it outside, √s + ε (torch).
 
@@ -153,7 +155,7 @@ def _inverse_root(eps: Any, eps_in_sqrt: bool) -> Any:
 
 @transformation
 def power(exponent: NonNegative) -> Any:
-    """uᵖ of non-negative updates.
+    """Raise non-negative updates to a power: uᵖ.
 
     Args:
       exponent: p.
@@ -162,5 +164,5 @@ def power(exponent: NonNegative) -> Any:
 
 
 def corrected_preconditioner(b1: Any, b2: Any, *stages: Any) -> Any:
-    """What `stages` make of v, corrected for the starts of v and of a momentum that is not corrected itself."""
+    """The output of `stages` applied to v, bias-corrected for v and for a momentum that is not corrected itself."""
     return chain(square(), ema(b2, debias=False), *stages, bias_correction(b2, power=-0.5), bias_correction(b1))

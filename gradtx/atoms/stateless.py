@@ -1,4 +1,4 @@
-"""Transformations without state: a function of one's own, and no update at all."""
+"""Transformations without state: your own functions, and updates set to zero."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,19 +18,19 @@ Tree = Any
 
 @transformation
 def set_to_zero() -> Any:
-    """Make every update exactly zero, NaN and infinite ones too."""
+    """Set every update to exactly zero, even if it is infinite or NaN."""
     return leafwise(emit=lambda u: jnp.zeros_like(u))
 
 
 @transformation
 def freeze(mask: Any) -> Any:
-    """Hold the chosen leaves: their updates become exactly zero. The others pass through.
+    """Freeze the chosen leaves: their updates become exactly zero. The others pass through.
 
-    Put it last in a chain. To spare the state of the frozen leaves too, use
+    Goes last in a chain. To save the optimizer state of the frozen leaves as well, use
     `partition({"head*": adam(1e-3), "*": set_to_zero()})`.
 
     Args:
-      mask: which leaves to hold; see `masked`.
+      mask: which leaves to freeze; see `masked`.
     """
     return masked(set_to_zero(), mask)
 

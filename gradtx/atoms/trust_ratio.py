@@ -1,4 +1,4 @@
-"""Steps in proportion to the norms of the parameters, leaf by leaf."""
+"""Scale the updates in proportion to the norms of the parameters, leaf by leaf."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def scale_by_trust_ratio(
     """Scale each leaf by the trust ratio c·‖θ‖ / (‖u‖ + ε), or by 1 where either norm is 0.
 
     Args:
-      min_norm: norms below this count as this.
+      min_norm: a lower bound on both norms.
       trust_coefficient: c.
       eps: ε.
 
@@ -42,7 +42,7 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3) -> Any:
     """Scale each leaf by the norm of its parameter, at least `min_scale`.
 
     Args:
-      min_scale: lets parameters that are zero move.
+      min_scale: lets parameters that are all zero move.
 
     Needs the parameters.
 
@@ -57,7 +57,7 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> Any:
     """Scale each leaf by the root mean square of its parameter, at least `min_scale`.
 
     Args:
-      min_scale: lets parameters that are zero move.
+      min_scale: lets parameters that are all zero move.
 
     Needs the parameters.
 

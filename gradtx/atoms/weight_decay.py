@@ -1,10 +1,10 @@
-"""Weights that decay, with the rate η, the decay λ and the step u of the optimizer:
+"""Weight decay, in terms of the learning rate η, the decay λ and the optimizer's direction u:
 
 add_l2_regularization, add_decayed_weights first    as a gradient, g + λ·θ
 add_decayed_weights before the learning rate        decoupled, θ − η·(u + λ·θ)
-add_cautious_weight_decay before the learning rate  the same, but never against u
+add_cautious_weight_decay before the learning rate  the same, but only where it does not oppose u
 proximal_weight_decay last                          an implicit step, (θ − η·u)/(1 + η·λ)
-decay_weights last                                  whatever the rate, θ − η·u − λ·θ
+decay_weights last                                  independent of the learning rate, θ − η·u − λ·θ
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ __all__ = [
 def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> Any:
     """Add λ·θ to the updates.
 
-    Put after the moments and before the learning rate it is AdamW's decoupled decay (times η); put before the moments
-    it is L2 regularisation.
+    After the moments and before the learning rate, this is AdamW's decoupled decay (times η); before the moments, it is
+    L2 regularisation.
 
     Args:
       weight_decay: λ; a float, an array or a schedule.
@@ -51,7 +51,7 @@ def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Any = None) -> An
 
 @transformation
 def add_cautious_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
-    """Add λ·θ to the updates where it does not work against them: u + λ·[u·θ ≥ 0]·θ. Goes before the learning rate.
+    """Add λ·θ to the updates where it does not oppose them: u + λ·[u·θ ≥ 0]·θ. Goes before the learning rate.
 
     Args:
       weight_decay: λ.
@@ -78,10 +78,10 @@ def add_cautious_weight_decay(weight_decay: NonNegative, mask: Any = None) -> An
 
 @transformation
 def decay_weights(weight_decay: NonNegative, mask: Any = None) -> Any:
-    """Subtract λ·θ from the steps: u − λ·θ. Last in a chain it is a decay that does not follow the learning rate.
+    """Subtract λ·θ from the steps: u − λ·θ. Last in a chain, this is a decay independent of the learning rate.
 
     Args:
-      weight_decay: λ; a schedule of its own, if it is to have one.
+      weight_decay: λ; may have a schedule of its own.
       mask: which leaves; see `masked`. By default all.
 
     Needs the parameters.
@@ -100,12 +100,12 @@ def decay_weights(weight_decay: NonNegative, mask: Any = None) -> Any:
 
 @transformation
 def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
-    """Divide the parameters after the step: (θ + u) / (1 + λ), which for no λ goes past 0. Last in a chain.
+    """Shrink the parameters after the step: (θ + u) / (1 + λ), which no λ takes past 0. Goes last in a chain.
 
-    It is the proximal step of the penalty λ/2·‖θ‖²: the decay is that of the parameters to come.
+    This is the proximal step for the penalty λ/2·‖θ‖²: the decay is evaluated at the new parameters, not the old ones.
 
     Args:
-      weight_decay: λ; for a decay that follows the rate give η·λ.
+      weight_decay: λ; for a decay that follows the learning rate, pass η·λ.
       mask: which leaves; see `masked`. By default all.
 
     Needs the parameters.
@@ -126,7 +126,7 @@ def proximal_weight_decay(weight_decay: NonNegative, mask: Any = None) -> Any:
 
 @transformation
 def add_l2_regularization(strength: NonNegative, mask: Any = None) -> Any:
-    """The gradient of the penalty λ/2·‖θ‖²: g + λ·θ. Goes before the moments.
+    """Add the gradient of the penalty λ/2·‖θ‖²: g + λ·θ. Goes before the moments.
 
     Args:
       strength: λ.
@@ -139,7 +139,7 @@ def add_l2_regularization(strength: NonNegative, mask: Any = None) -> Any:
 
 @transformation
 def add_l1_regularization(strength: NonNegative, mask: Any = None) -> Any:
-    """The subgradient of the penalty λ·‖θ‖₁: g + λ·sign(θ). Goes before the moments.
+    """Add a subgradient of the penalty λ·‖θ‖₁: g + λ·sign(θ). Goes before the moments.
 
     Args:
       strength: λ.

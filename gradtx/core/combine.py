@@ -19,7 +19,7 @@ from jax.core import Tracer
 
 from gradtx.core.build import Body, build, initialize, naming, outgoing, run, run_from
 from gradtx.core.leafwise import Again, Leafwise, leafwise
-from gradtx.core.names import checked_name, current, part_names
+from gradtx.core.names import RENAMED, checked_name, part_names
 from gradtx.core.numerics import SMALL
 from gradtx.core.roles import Inner
 from gradtx.core.transformation import GradientTransformation, Transformation, transformation
@@ -63,7 +63,7 @@ def _composition_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
 
 def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
     """For pickles from before some names were changed."""
-    return _composition_state(tuple(map(current, names)), states)
+    return _composition_state(tuple(RENAMED.get(name, name) for name in names), states)
 
 
 def _named(transformations: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class Constructor(Generic[P, V]):
 
     def made_of(self, arguments: dict[str, Any]) -> V:
         """The value of arguments that were checked before, all of them by name."""
-        return self.cls._make(self, {name: wrap(a, self.is_ordered(name)) for name, a in arguments.items()})
+        named = {current(name, self.signature.parameters): argument for name, argument in arguments.items()}
+        return self.cls._make(self, {name: wrap(argument, self.is_ordered(name)) for name, argument in named.items()})
 
     def is_ordered(self, name: str) -> bool:
         """Whether the order of a dict given for this argument counts."""

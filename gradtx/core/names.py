@@ -17,9 +17,10 @@ __all__ = ["RENAMED", "checked_name", "current", "name_of", "part_names"]
 RENAMED = {"clip_rate": "clip_preconditioner", "rate": "preconditioner", "inner": "gradient_dot_params"}
 
 
-def current(name: str, known: Container[str] = ()) -> str:
-    """The name that has taken the place of one that is not known."""
-    return name if name in known else RENAMED.get(name, name)
+def current(name: str, known: Container[str]) -> str:
+    """Of the known names, the one that has taken the place of this one; this one if there is none, or if it is known."""
+    now = RENAMED.get(name, name)
+    return now if name not in known and now in known else name
 
 
 def name_of(tx: Any) -> str:

@@ -52,12 +52,12 @@ def test_every_public_constructor_goes_there_and_back(name):
                 with pytest.raises(ConfigError, match="a function, negate, cannot be written"):
                     to_config(tx)
                 continue
-            config = to_config(tx)
-            for text in (lambda config: config, through_json, through_yaml):
-                again = from_config(text(config))
-                assert again == tx
-                assert hash(again) == hash(tx)
-                assert repr(again) == repr(tx)
+            again = from_config(through_yaml(through_json(to_config(tx))))
+            assert again == tx
+            assert hash(again) == hash(tx)
+            assert repr(again) == repr(tx)
+        if not holds_function(example):
+            assert from_config(to_config(example)) == example
 
 
 def test_the_examples_cover_what_a_config_can_hold():
@@ -206,7 +206,7 @@ class Frozen(dict):
             r"chain.named\['other'\]: a transformation of another library",
         ),
         (gradtx.partition({"a": optax.scale(2.0)}), r"partition.transforms\['a'\]: a transformation of another"),
-        (gradtx.GradientTransformation(negate, negate), "GradientTransformation.init: a function, negate"),
+        (gradtx.GradientTransformation(negate, negate), "GradientTransformation.functions[0]: a function, negate"),
         (gradtx.inject_hyperparams(optax.sgd)(learning_rate=0.1), "inner.factory: a function, sgd"),
         (gradtx.masked(gradtx.identity(), [Frozen()]), r"masked.mask\[0\]: a Frozen cannot be written; use numbers"),
         (gradtx.freeze({"a": {b"x": True}}), r"freeze.mask\['a'\]: a bytes cannot be written"),

@@ -13,8 +13,10 @@ def test_whole_optimizers_are_found_and_nothing_else():
     assert list(names) == sorted(names)
     assert {"sgd", "adam", "adamw", "adafactor", "adabound", "lamb", "lion", "yogi"} <= set(names)
     assert not {"scale_by_adam", "chain", "identity", "warming_momentum_schedule", "reduce_on_plateau"} & set(names)
+    assert {"momo", "polyak_sgd", "schedule_free_adamw"} <= set(names)
     for name in names:
-        assert registry.get(name, learning_rate=0.1) == getattr(gradtx, name)(0.1)
+        first = next(iter(registry.constructors()[name].signature.parameters))
+        assert registry.get(name, **{first: 0.1}) == getattr(gradtx, name)(0.1)
 
 
 def test_any_public_constructor_makes_a_value_by_name():

@@ -189,7 +189,7 @@ def test_pictures_lay_out_without_complaint_even_when_some_diverge(names, tmp_pa
     results[0].accuracy[:] = 0.1
     plots.save_curves(results, tmp_path / "curves.png", "A title " * 20)
     plots.save_rates(results, tmp_path / "rates.png", "A title")
-    shown = [name for _, members in plots._families(names) for name in members]
+    shown = [name for share in plots._shares(names) for name in share]
     assert sorted(shown) == sorted(names)
 
 

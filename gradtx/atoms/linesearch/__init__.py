@@ -1,10 +1,10 @@
-"""Line searches: scale an update by a rate that makes the loss fall enough, tried out on the loss itself.
+"""Line searches: scale an update by a step size that makes the loss fall enough, found by evaluating the loss itself.
 
-    scale_by_backtracking_linesearch    the first rate that is small enough
+    scale_by_backtracking_linesearch    the first step size that is small enough
     scale_by_zoom_linesearch            one that is neither too small nor too large: the Wolfe conditions
-    value_and_grad_from_state           the loss and the gradient that the search ended with, not computed again
+    value_and_grad_from_state           the loss and gradient that a search ended with, without recomputing them
 
-A search needs the loss as a function. `make_step` and `minimize` pass it; a loop of your own writes
+A search needs the loss as a function. `make_step` and `minimize` pass it; in a loop of your own, write
 
     tx.update(grads, state, params, value=…, grad=…, value_fn=…)
 """

@@ -1,4 +1,4 @@
-"""The first rate that is small enough: the loss falls by a part of what its slope promises."""
+"""Backtracking: shrink the step size until the loss falls by a given fraction of what its slope predicts."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -22,16 +22,16 @@ class BacktrackingLinesearchInfo(NamedTuple):
     """How the last search went."""
 
     num_linesearch_steps: Number  # int32, evaluations of the loss
-    decrease_error: Number  # by how much the last rate failed
-    failed: Number  # bool, no rate was found: there was no step
+    decrease_error: Number  # by how much the last step size tried misses the condition
+    failed: Number  # bool, no step size was found, and no step taken
 
 
 class BacktrackingLinesearchState(NamedTuple):
-    """What a search ended with."""
+    """The result of the last search."""
 
-    learning_rate: Number  # the rate; where none was found, the last one tried
+    learning_rate: Number  # the step size; where none was found, the last one tried
     value: Number  # the loss at the new parameters; infinite before the first step
-    grad: Slot  # its gradient there, as `jax.grad` has it; None unless it is kept
+    grad: Slot  # its gradient there, as `jax.grad` returns it; None unless it is kept
     info: Inner  # BacktrackingLinesearchInfo
 
     @property
@@ -56,27 +56,27 @@ def scale_by_backtracking_linesearch(
     store_grad: bool = False,
     verbose: bool = False,
 ) -> Any:
-    """Scale the updates by the first rate t of a falling sequence that fulfils Armijo's condition:
+    """Scale the updates by the first step size t of a decreasing sequence that satisfies Armijo's condition:
 
         f(θ + t·u) ≤ f(θ) + δ·|f(θ)| + c·t·⟨∇f(θ), u⟩ + τ
 
-    Where u does not point downhill, the slope counts as 0. Where the loss is not finite, the rate is too large. If no
-    rate fulfils the condition, the updates are zero, and the next search goes on from the last rate tried. (Optax takes
-    that step, although the loss may rise.)
+    Where u does not point downhill, the slope counts as 0. A step size at which the loss is not finite is too large. If
+    no step size satisfies the condition, the updates are zero, and the next search continues from the last one tried.
+    (Optax takes that step, although the loss may rise.)
 
     Args:
-      max_backtracking_steps: how often t is decreased, at most; the loss is evaluated once more than that.
+      max_backtracking_steps: how often t is decreased, at most; the loss may be evaluated once more than that.
       slope_rtol: c.
-      decrease_factor: from one t to the next.
-      increase_factor: from the last t to the first of the next search; infinite to start at the largest.
+      decrease_factor: the factor from one t to the next.
+      increase_factor: the factor from the last t to the first of the next search; infinite to start at the largest.
       max_learning_rate: the largest t.
       atol: τ.
       rtol: δ.
       store_grad: keep the gradient at the new parameters; see `value_and_grad_from_state`.
-      verbose: print if no rate was found.
+      verbose: print a message if no step size was found.
 
-    Takes the extra arguments `value`, `grad` and `value_fn(params)`: the loss and its gradient here, and the loss as a
-    function, which must be pure: it is traced once. Further ones are passed on to it. Needs the parameters.
+    Takes the extra arguments `value`, `grad` and `value_fn(params)`: the loss and its gradient at the parameters, and
+    the loss as a function, which must be pure: it is traced once. Others are passed on to it. Needs the parameters.
 
     State: none per parameter, or one slot if the gradient is kept.
 
@@ -157,7 +157,7 @@ def _backtrack(
         new, gradient = line.at(stepsize)
         error = jnp.maximum(new - value - rules["rtol"] * jnp.abs(value) - rules["c"] * stepsize * promised, 0)
         error = jnp.where(jnp.isfinite(new), error, jnp.inf)
-        # Once: where the condition holds, the search is over.
+        # Evaluated once at most: as soon as the condition holds, the search is over.
         kept = jax.lax.cond(error <= rules["atol"], gradient, lambda: s.grad) if store_grad else None
         return _Search(s.tried + 1, stepsize, new, kept, error)
 

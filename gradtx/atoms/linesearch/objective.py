@@ -1,7 +1,7 @@
 """The loss as a line search sees it: along a direction, compiled once, its last value and gradient kept for later.
 
-What comes in, `updates` and `grad`, is conjugated for complex parameters, as everywhere here: it points uphill. What a
-search computes, keeps and gives back is as `jax.grad` has it.
+For complex parameters, the inputs `updates` and `grad` are conjugated, as everywhere here, so that gradients point
+uphill. Gradients that a search computes, stores and returns are not conjugated: they are as `jax.grad` returns them.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ __all__ = [
 Tree = Any
 
 
-# What the loss is given
+# Arguments of the loss
 
 
 def for_value_fn(
     owner: str, value_fn: Callable[..., Any], params: Tree, grad: Tree, extra_args: dict[str, Any]
 ) -> dict[str, Any]:
-    """Those of the extra arguments that the loss takes.
+    """The extra arguments that the loss takes.
 
     Raises:
-      LeafError: a parameter that has a gradient is hidden from the search, as by `masked`: the loss needs all of them.
-      TypeError: there are other arguments; lists those that the loss takes.
+      LeafError: a parameter with a gradient is hidden from the search, as by `masked`, but the loss needs all of them.
+      TypeError: there are other arguments; the message lists those that the loss takes.
     """
 
     def check(path: str, g: Any, p: Any) -> None:
@@ -71,7 +71,7 @@ def for_value_fn(
 
 
 class Line(NamedTuple):
-    """θ + t·u: the parameters, a direction, and the loss there. Its values have `scalar_dtype`, its gradients are
+    """The loss along θ + t·u, from the parameters in a direction. Values have `scalar_dtype`, gradients the dtype of
     accumulators."""
 
     value_fn: Callable[..., Any]
@@ -79,7 +79,7 @@ class Line(NamedTuple):
     updates: Tree
 
     def at(self, stepsize: jax.Array) -> tuple[jax.Array, Callable[[], Tree]]:
-        """The value at t, and a function that gives the gradient there."""
+        """The value at t, and a function that returns the gradient there."""
         params = apply_updates(self.params, map_leaves(lambda u: stepsize * u, self.updates))
         dtype = scalar_dtype(self.params)
         value, gradient_of = jax.vjp(lambda params: _as_number(self.value_fn(params), dtype), params)
@@ -98,12 +98,12 @@ def _as_number(value: Any, dtype: Any) -> jax.Array:
 
 
 def slope(grad: Tree, updates: Tree) -> jax.Array:
-    """The derivative of the loss along the updates; `grad` is as `jax.grad` has it."""
+    """The derivative of the loss along the updates; `grad` is as `jax.grad` returns it."""
     return dot(map_leaves(jnp.conj, grad), updates)
 
 
 def scaled(stepsize: jax.Array, updates: Tree) -> Tree:
-    """t·u; exactly zero where t is, whatever u."""
+    """t·u; exactly zero if t is zero, whatever u is."""
     return map_leaves(lambda u: jnp.where(stepsize == 0, 0, stepsize * u), updates)
 
 
@@ -115,7 +115,7 @@ def dot(a: Tree, b: Tree) -> jax.Array:
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Of two leaves, as one operation: a product and a sum of it take longer to compile."""
+    """The same for two leaves, as one operation: a product followed by a sum takes longer to compile."""
     if jnp.iscomplexobj(a) or jnp.iscomplexobj(b):
         return _dot(jnp.real(a), jnp.real(b)) + _dot(jnp.imag(a), jnp.imag(b))
     axes = tuple(range(a.ndim))
@@ -132,15 +132,15 @@ def scalar_dtype(params: Tree) -> Any:
 
 
 def call_compiled(function: Callable[..., Any], value_fn: Callable[..., Any], data: Any, *args: Any) -> Any:
-    """`function(value_fn, data, *args)`, traced and compiled once per function that is minimised, inside `jit` and out.
+    """Call `function(value_fn, data, *args)`, traced and compiled once per loss, inside or outside `jit`.
 
-    Like a function given to `jax.jit`, `value_fn` must be pure. One that names a variable which has been bound anew, as
-    `lambda params: loss(params, batch)` does, counts as another function.
+    Like a function given to `jax.jit`, `value_fn` must be pure. If a variable that it refers to has been rebound, such
+    as `batch` in `lambda params: loss(params, batch)`, it counts as a different function.
 
     Args:
-      function: of this module's users; its other arguments are pytrees of arrays.
+      function: what to compile; its other arguments are pytrees of arrays.
       value_fn: the loss.
-      data: a pytree; its arrays and floats are traced, anything else is structure.
+      data: a pytree; its arrays and floats are traced, anything else is static.
     """
     structure: Any
     leaves, structure = jax.tree.flatten(data)
@@ -153,7 +153,7 @@ def call_compiled(function: Callable[..., Any], value_fn: Callable[..., Any], da
     if any(x is not y for x, y in itertools.zip_longest(_surroundings(value_fn), known.surroundings)):
         known.calls.clear()
     if function not in known.calls:
-        # Strongly held, the function would live as long as what is compiled for it.
+        # A strong reference would keep the function alive as long as its compiled code.
         weak = weakref.ref(value_fn)
 
         def call(fixed: Any, structure: Any, traced: Any, *args: Any) -> Any:
@@ -169,23 +169,23 @@ def call_compiled(function: Callable[..., Any], value_fn: Callable[..., Any], da
 
 @dataclasses.dataclass
 class _Compiled:
-    """What has been compiled for a loss, and what the names in it stood for."""
+    """What has been compiled for a loss, and the values that the variables in it had then."""
 
     calls: dict[Any, Any] = dataclasses.field(default_factory=dict)
     surroundings: tuple[Any, ...] = ()
 
 
-# function to minimise -> what has been compiled for it, for as long as it lives
+# loss -> what has been compiled for it, for as long as the loss lives
 _compiled: weakref.WeakKeyDictionary[Any, _Compiled] = weakref.WeakKeyDictionary()
 
 
 def _surroundings(function: Any) -> tuple[Any, ...]:
-    """What the names in a function that are not its own stand for; () for a callable that is none of Python's."""
+    """The values of a function's non-local and global variables; () for a callable that is not a Python function."""
     if not inspect.isfunction(function):
         return ()
     try:
         found = inspect.getclosurevars(function)
-    except ValueError:  # a variable that has no value yet
+    except ValueError:  # a variable without a value so far
         return ()
     return (*found.nonlocals.values(), *found.globals.values())
 
@@ -194,23 +194,23 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, (jax.Array, np.ndarray, np.generic, float, complex))
 
 
-# What a search has found
+# The result of a search
 
 
 def value_and_grad_from_state(value_fn: Callable[..., Any]) -> Callable[..., tuple[jax.Array, Tree]]:
-    """Like `jax.value_and_grad(value_fn)`, but takes what a line search has already computed from its state.
+    """Like `jax.value_and_grad(value_fn)`, but reuses the value and gradient that a line search has left in its state.
 
     A search ends with the value and the gradient at the new parameters. They are computed only where the state has
-    none: before the first step, and where the value is not finite. The state is not asked whether the parameters are
-    those that its last step led to.
+    none: before the first step, and where the value is not finite. Nothing checks that the parameters passed in are
+    those that the last step led to.
 
     Args:
       value_fn: `value_fn(params, *args, **kwargs)`, one real number.
 
     Returns:
-      `f(params, *args, state=…, **kwargs)`, the value and the gradient; `state` is that of a composition, or any
-      pytree, with one search in it. Both are in float32 or wider. As from `jax.value_and_grad`, the gradient of complex
-      parameters has to be conjugated before it goes to `update`.
+      `f(params, *args, state=…, **kwargs)`, which returns the value and the gradient; `state` is that of a composition,
+      or any pytree, with exactly one search in it. Both are in float32 or wider. As from `jax.value_and_grad`, the
+      gradient for complex parameters has to be conjugated before it goes to `update`.
 
     Raises:
       ValueError: the state has no search, several, or one that does not keep its gradient.
@@ -249,7 +249,7 @@ def _recall(value_fn: Callable[..., Any], data: Any, params: Tree, value: jax.Ar
 
 
 def _the_search(state: Tree) -> tuple[jax.Array, Tree]:
-    """The value and the gradient in the state."""
+    """The value and the gradient stored in the state."""
     found = list(find(state, _is_search))
     if len(found) != 1:
         there = f"several: {', '.join('/'.join(path) for path, _ in found)}" if found else "none"

@@ -1,8 +1,8 @@
-"""A rate that is neither too small nor too large: the loss falls enough, and its slope is no longer steep.
+"""A step size that is neither too small nor too large: the loss falls enough, and its slope is no longer steep.
 
-The search keeps an interval with such a rate in it. Its one end, `low`, is the best rate so far; the other one, `high`,
-is infinite until a rate has been too large. Every trial becomes one of the ends. To look for an interval and to zoom
-into it then are one loop, which evaluates the loss in one place.
+The search keeps an interval that contains such a step size. One end, `low`, is the best step size so far; the other,
+`high`, is infinite until a step size has been too large. Every trial becomes one of the ends. Finding an interval and
+zooming into it are thus a single loop, which evaluates the loss in one place.
 """
 
 from collections.abc import Callable
@@ -27,17 +27,17 @@ class ZoomLinesearchInfo(NamedTuple):
     """How the last search went."""
 
     num_linesearch_steps: Number  # int32, evaluations of the loss and its gradient
-    decrease_error: Number  # 0, or if no rate was found by how much the last one failed
+    decrease_error: Number  # 0, or, if no step size was found, by how much the last one tried misses the condition
     curvature_error: Number  # by how much the slope is still too steep
-    failed: Number  # bool, no rate was found: there was no step, although the slope was not 0
+    failed: Number  # bool, no step size was found and no step taken, although the slope was not 0
 
 
 class ZoomLinesearchState(NamedTuple):
-    """What a search ended with."""
+    """The result of the last search."""
 
-    learning_rate: Number  # the rate; where none was found, the last one tried
+    learning_rate: Number  # the step size; where none was found, the last one tried
     value: Number  # the loss at the new parameters; infinite before the first step
-    grad: Slot  # its gradient there, as `jax.grad` has it
+    grad: Slot  # its gradient there, as `jax.grad` returns it
     info: Inner  # ZoomLinesearchInfo
 
     @property
@@ -63,39 +63,39 @@ def scale_by_zoom_linesearch(
     initial_guess_strategy: str = "keep",
     verbose: bool = False,
 ) -> Any:
-    """Scale the updates by a rate t that fulfils the strong Wolfe conditions:
+    """Scale the updates by a step size t that satisfies the strong Wolfe conditions:
 
         f(θ + t·u) ≤ f(θ) + c₁·t·⟨∇f(θ), u⟩ + τ         and         |⟨∇f(θ + t·u), u⟩| ≤ c₂·|⟨∇f(θ), u⟩| + τ
 
-    Where rounding hides the decrease, f(θ + t·u) ≤ f(θ) + c₃·|f(θ)| and ⟨∇f(θ + t·u), u⟩ ≤ (2c₁−1)·⟨∇f(θ), u⟩ + τ will
-    do for the first. Where the loss, or its slope, is not finite, the rate is too large.
+    Where rounding hides the decrease, f(θ + t·u) ≤ f(θ) + c₃·|f(θ)| and ⟨∇f(θ + t·u), u⟩ ≤ (2c₁−1)·⟨∇f(θ), u⟩ + τ
+    together suffice for the first. A step size at which the loss or its slope is not finite is too large.
 
-    If there is no such rate, the best one takes its place that fulfils the first condition. If there is none of those,
-    or u does not point downhill, the updates are zero: the loss never rises (but by c₃).
+    If no step size satisfies both, the best one that satisfies the first is taken. If there is none of those either, or
+    u does not point downhill, the updates are zero: the loss never rises (except within the tolerance c₃).
 
     Args:
       max_linesearch_steps: evaluations of the loss and its gradient, at most.
       max_learning_rate: the largest t.
       tol: τ.
-      increase_factor: from one t to the next while t is too small.
+      increase_factor: the factor from one t to the next while t is too small.
       slope_rtol: c₁.
       curv_rtol: c₂; infinite for the first condition alone.
-      approx_dec_rtol: c₃; None for the first condition as it is.
-      stepsize_precision: an interval shorter than this ends the search, if some t in it fulfils the first condition.
-      initial_guess_strategy: which t to try first: "one", for steps of Newton's kind, or "keep", the last one.
-      verbose: print if a condition is not fulfilled.
+      approx_dec_rtol: c₃; None to allow no such exception to the first condition.
+      stepsize_precision: an interval shorter than this ends the search, if some t in it satisfies the first condition.
+      initial_guess_strategy: which t to try first: "one", for Newton-like steps, or "keep", the last one.
+      verbose: print a message if a condition is not satisfied.
 
-    Takes the extra arguments `value`, `grad` and `value_fn(params)`: the loss and its gradient here, and the loss as a
-    function, which must be pure: it is traced once. Further ones are passed on to it. Needs the parameters.
+    Takes the extra arguments `value`, `grad` and `value_fn(params)`: the loss and its gradient at the parameters, and
+    the loss as a function, which must be pure: it is traced once. Others are passed on to it. Needs the parameters.
 
     State: one slot per parameter, the gradient at the new parameters; see `value_and_grad_from_state`.
 
     Raises:
       TypeError: an extra argument that `value_fn` does not take.
-      ValueError: another strategy.
+      ValueError: an unknown strategy.
 
     Interpolation is cubic, through the values and slopes at both ends. Where the cubic has no minimum well inside the
-    interval, it is halved.
+    interval, the interval is bisected.
 
     Source: Nocedal & Wright 2006, algorithms 3.5 and 3.6, https://doi.org/10.1007/978-0-387-40065-5; Hager & Zhang
     2006, https://doi.org/10.1145/1132973.1132979
@@ -163,7 +163,7 @@ class _Point(NamedTuple):
 
 class _Search(NamedTuple):
     tried: jax.Array  # how many step sizes
-    low: _Point  # the best so far, at first that of the parameters as they are
+    low: _Point  # the best so far; at first t = 0, the parameters as they are
     high: _Point
     grad: Tree  # at low
     last: _Point
@@ -205,7 +205,7 @@ def _zoom(
         enough = decrease_error(new) <= rules["tol"]
         both = enough & (curvature_error(new) <= rules["tol"])
         better = both | (enough & (new.value < s.low.value))
-        # The interval is where the loss falls from the better end. If the new point is worse, it bounds it.
+        # From its better end, the loss falls into the interval. A new point that is worse becomes its other end.
         turned = better & ((new.slope >= 0) == (s.high.stepsize > s.low.stepsize))
         high = _where(better, _where(turned, s.low, s.high), new)
         at_limit = (stepsize >= rules["limit"]) & (high.stepsize == jnp.inf)
@@ -232,7 +232,7 @@ def _where(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
 
 
 def _between(low: _Point, high: _Point) -> jax.Array:
-    """Where the cubic through both values and slopes has its minimum, if that is well inside, or else the middle."""
+    """The minimum of the cubic through both values and slopes if it is well inside the interval, else the middle."""
     length = high.stepsize - low.stepsize
     mean = 3 * (high.value - low.value) / length
     d = low.slope + high.slope - mean

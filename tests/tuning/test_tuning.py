@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradtx
-from gradtx.training.sweep import SweepResult
+from gradtx.tuning.sweep import SweepResult
 from helpers import TraceCounter
 
 CURVATURES = jnp.array([1.0, 4.0])

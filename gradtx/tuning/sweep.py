@@ -20,7 +20,7 @@ import numpy as np
 from gradtx.core.arguments import numeric
 from gradtx.inspection.tables import html_table, text_table
 from gradtx.state.paths import index_of
-from gradtx.training.spaces import combinations
+from gradtx.tuning.spaces import combinations
 
 __all__ = ["SweepResult", "sweep"]
 
