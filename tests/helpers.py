@@ -1,5 +1,6 @@
 """What several test modules share. Each function that asserts has a test in test_helpers.py that shows it fail."""
 
+import functools
 import pathlib
 import types
 from collections.abc import Callable
@@ -32,16 +33,24 @@ def run_steps(
     tx: Any, params: Tree, gradients: list[Tree], *, jit: bool = True, **extra_args: Any
 ) -> tuple[Tree, Tree]:
     """Parameters and state after one step with each of the gradients."""
-
-    def step(params: Tree, state: Tree, gradient: Tree) -> tuple[Tree, Tree]:
-        updates, state = tx.update(gradient, state, params, **extra_args)
-        return gradtx.apply_updates(params, updates), state
-
-    step = jax.jit(step) if jit else step
+    step = functools.partial(_step, tx, extra_args)
+    if jit:
+        step = jax.jit(step) if extra_args else _compiled(tx)
     state = tx.init(params)
     for gradient in gradients:
         params, state = step(params, state, gradient)
     return params, state
+
+
+def _step(tx: Any, extra_args: Any, params: Tree, state: Tree, gradient: Tree) -> tuple[Tree, Tree]:
+    updates, state = tx.update(gradient, state, params, **extra_args)
+    return gradtx.apply_updates(params, updates), state
+
+
+@functools.lru_cache(maxsize=512)
+def _compiled(tx: Any) -> Any:
+    """Shared by all tests: a step is compiled once for an optimizer and the shapes of its leaves."""
+    return jax.jit(functools.partial(_step, tx, {}))
 
 
 def assert_close(ours: Tree, theirs: Tree, rtol: float = 1e-6, atol: float = 0.0) -> None:

@@ -103,6 +103,11 @@ OWN = [
     S.cosine_restarts_schedule(0.5, 30),
     S.warmup(S.inverse_power_decay(0.5, 0.1), 10),
     S.warmup(0.25, 10, 0.1, 0.5),
+    S.lower_bound_schedule(0.1),
+    S.upper_bound_schedule(0.1),
+    S.warming_momentum_schedule(0.9),
+    S.power_schedule(0.25),
+    S.after_first_step(0.9),
     S.warmup_stable_decay_schedule(0.0, 1.0, 10, 50, 30, 0.1, 2.0),
     S.join_schedules([S.linear_schedule(0.0, 1.0, 20), 0.5, S.cosine_decay_schedule(1.0, 50)], [20, 90]),
     0.5 * S.cosine_decay_schedule(1.0, 100) + 0.1,
@@ -430,7 +435,8 @@ def test_the_end_is_held_and_finite(s):
     assert np.isfinite(late).all()
     assert (np.isfinite(s(COUNTS))).all()
     without_end = {"exponential_decay", "natural_exponential_decay", "inverse_power_decay", "warmup"}
-    without_end |= {"cyclic_schedule", "cosine_restarts_schedule"}
+    without_end |= {"cyclic_schedule", "cosine_restarts_schedule", "power_schedule"}
+    without_end |= {"lower_bound_schedule", "upper_bound_schedule"}
     if s.name not in without_end:
         assert (late == late[0]).all()
 
