@@ -18,7 +18,7 @@ RENAMED = {"clip_rate": "clip_preconditioner", "rate": "preconditioner", "inner"
 
 
 def current(name: str, known: Container[str]) -> str:
-    """Of the known names, the one that has taken the place of this one; this one if there is none, or if it is known."""
+    """Of the known names, the one that has taken the place of this one; else this one, as where it is known itself."""
     now = RENAMED.get(name, name)
     return now if name not in known and now in known else name
 
