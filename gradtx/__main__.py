@@ -102,7 +102,7 @@ def _add_race(commands: Any) -> None:
     add("--output", metavar="DIR", type=Path, help="where the PNG and the JSON go (race/)")
 
 
-# The kinds of option; argparse puts the option's name before a message
+# The types of options; argparse puts the option's name before a message
 
 
 def _names(text: str) -> tuple[str, ...]:

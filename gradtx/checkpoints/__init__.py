@@ -1,4 +1,4 @@
-"""What outlives a run: an optimizer as a plain dict, a state after a change, states of Optax and torch."""
+"""What outlives a run: optimizers as plain dicts, states migrated to a changed optimizer, states of Optax and torch."""
 
 from gradtx.checkpoints.config import ConfigError, from_config, to_config
 from gradtx.checkpoints.from_optax import from_optax_state

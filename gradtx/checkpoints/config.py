@@ -1,22 +1,22 @@
-"""A value as a plain dict and back: what a run writes down, and what a configuration file says.
+"""Optimizers and schedules as plain dicts and back: for the record of a run, and for configuration files.
 
-A value is its constructor's name and its arguments, defaults included, so that the record still says what was run when
-a default has changed:
+A value is written as its constructor's name and its arguments, defaults included, so that the record stays true when a
+default changes:
 
     {"gradtx": 1, "name": "sgd", "arguments": {"learning_rate": 0.1, "momentum": None, …}}
 
-Numbers, strings, booleans, None, lists and dicts with strings as keys stand as they are. What JSON and YAML cannot tell
-apart has a form of its own:
+Numbers, strings, booleans, None, lists and dicts with strings as keys are written as they are. What JSON and YAML
+cannot tell apart has a form of its own:
 
     {"name": …, "arguments": {…}}           a transformation or schedule inside another
     {"$tuple": […]}                         a tuple
-    {"$dict": [[key, item], …]}             a dict with other keys, or one whose order counts
+    {"$dict": [[key, item], …]}             a dict with other keys, or one whose order matters
     {"$array": […], "dtype": "float32"}     an array
     {"$re": "norm|bias", "flags": […]}      a regular expression, with the names of its flags if it has any
     {"$float": "inf"}                       "inf", "-inf" or "nan"
-    {"$dtype": "float32"}                   a dtype where not every argument of the kind is one
+    {"$dtype": "float32"}                   a dtype, where the argument is not declared to be one
 
-Reading calls the constructors of this library and those that it is given, and nothing else.
+Reading calls only the constructors of this library and those passed to it.
 """
 
 import contextlib
@@ -54,17 +54,19 @@ class ConfigError(ValueError):
 
 
 def to_config(value: GradientTransformation | Schedule) -> dict[str, Any]:
-    """A transformation or schedule as a plain dict, safe for `json.dumps` and `yaml.safe_dump`, keys sorted or not.
+    """Write a transformation or schedule as a plain dict, safe for `json.dumps` and `yaml.safe_dump`.
+
+    Sorting the keys does no harm.
 
     Args:
-      value: made by constructors of this library, or by your own (which `from_config` is then given).
+      value: made by constructors of this library, or by your own (which are then passed to `from_config`).
 
     Returns:
       A dict of dicts, lists, strings, numbers, booleans and None; see the module's docstring.
 
     Raises:
       ConfigError: something in it has no written form: a function, a transformation of another library, a number that
-        is being traced. Says where, and what to use instead.
+        is being traced. The message says where, and what to use instead.
 
     >>> import gradtx
     >>> gradtx.to_config(gradtx.freeze("*bias"))
@@ -126,7 +128,7 @@ def _write(item: Any, path: str, ordered: bool = False) -> Any:
 
 
 def _reason(item: Any) -> str:
-    """Why something cannot be written, and what to do."""
+    """Why something cannot be written, and what to do instead."""
     if isinstance(item, Tracer):
         return "a traced number has no value yet; write the config outside of jit, vmap and grad"
     if is_transformation(item):
@@ -149,16 +151,16 @@ def _reason(item: Any) -> str:
 def from_config(config: dict[str, Any], *constructors: Callable[..., Any]) -> Any:
     """The transformation or schedule that a config describes: the inverse of `to_config`.
 
-    A config may be written by hand: arguments with defaults may be left out, a dict whose order counts may stand as a
-    plain one, and a number may be the string that YAML makes of `1e-3`. What is read is built once, so that an error
-    shows here and not in the first step.
+    A config may be written by hand: arguments with defaults may be left out, a dict whose order matters may be a plain
+    one, and a number may be the string that YAML makes of `1e-3`. The result is built once, so that errors surface here
+    and not in the first step.
 
     Args:
-      config: a dict such as `to_config` makes.
+      config: a dict such as `to_config` returns.
       *constructors: your own, made with `@transformation` or `@schedule`, which the config may name, too.
 
     Raises:
-      ConfigError: whatever is wrong with the config. Says where, and gives the known names for an unknown one.
+      ConfigError: anything wrong with the config. The message says where, and suggests names for an unknown one.
 
     >>> import gradtx
     >>> gradtx.from_config({"gradtx": 1, "name": "sgd", "arguments": {"learning_rate": "1e-3"}})
@@ -246,7 +248,7 @@ def _read_argument(constructor: Constructor[..., Any], name: str, given: Any, pa
 
 
 def _build(value: Value) -> None:
-    """Call the constructor's body: it looks at more than the range of each number."""
+    """Run the constructor's body, which checks more than the range of each number."""
     if isinstance(value, Schedule):
         jax.eval_shape(lambda count: value(count), 0)
     elif isinstance(value, GradientTransformation):
@@ -346,7 +348,7 @@ def _list(tag: str, items: Any) -> list[Any]:
     return items
 
 
-# Both ways
+# Writing and reading
 
 
 def _holds_numbers(dtype: np.dtype[Any]) -> bool:
@@ -361,7 +363,7 @@ def _check_keys(what: str, found: Iterable[Any], known: Iterable[Any], path: str
 
 @contextlib.contextmanager
 def _errors_at(path: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a ConfigError that says where; the innermost place is the one that is told."""
+    """Turn any error raised inside into a ConfigError that says where; the innermost place is the one reported."""
     try:
         yield
     except ConfigError:
@@ -369,12 +371,12 @@ def _errors_at(path: str) -> Iterator[None]:
     except RecursionError:
         raise ConfigError("config: nested too deeply") from None
     except Exception as error:
-        told = str(error)  # of a constructor it starts with its name, which the path may be
+        told = str(error)  # a constructor's starts with its name, which may be the path
         raise ConfigError(told if told.startswith(f"{path}: ") else f"{path}: {told}") from error
 
 
 def _told(item: Any) -> str:
-    """What came, in a few words; never fails."""
+    """A short description of what was given; never fails."""
     if item is None or isinstance(item, (bool, float)):
         return repr(item)
     if (isinstance(item, str) and len(item) < 80) or (isinstance(item, int) and abs(item) < 10**80):

@@ -1,7 +1,7 @@
-"""A state filled with the statistics of one from elsewhere.
+"""Fill a state with the statistics of one from another library.
 
-A table says which statistics each stage keeps, under the names that Optax has for them. Counts of steps and the weights
-of bias corrections follow from the count of steps there.
+A table says which statistics each stage keeps, under Optax's names for them. Step counts and the weights of bias
+corrections follow from the step count of the other state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ Path = tuple[str, ...]
 Statistics = dict[str, dict[Path, Any]]  # name -> path of the parameter -> array
 
 
-# The statistics of a stage in the order of its state, as Optax names them.
+# The statistics of each stage in the order of its state, under Optax's names.
 STATISTICS: dict[str, tuple[str, ...]] = {
     "ema": ("ema",),
     "scale_by_adadelta": ("e_g", "e_x"),
@@ -55,7 +55,7 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Where a statistic is of some parameters only, it is found by our name for it.
+# A statistic that is kept for some parameters only is found by our name for it.
 OF_SOME = {"row": "v_row", "column": "v_col", "second_moment": "v"}
 
 
@@ -67,7 +67,7 @@ def filled(
     of_torch: bool = False,
     injected: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tree:
-    """The state of `tx` with these statistics, and the counts and weights of so many steps."""
+    """The state of `tx` with these statistics, and the counts and weights that follow from the step count."""
     fresh = tx.init(params)
     leaves = by_path(fresh)
     kept = entries(fresh)
@@ -84,7 +84,7 @@ def filled(
         if name == "adafactor" and stage.tx.momentum is not None and not of_torch:
             raise ValueError("adafactor with momentum cannot go on from Optax's state: there, it includes the rate")
         if outermost:
-            # torch's momentum averages what is then multiplied by −η; here, as in Optax, −η may come first.
+            # torch multiplies by −η after averaging the momentum; here, as in Optax, −η may come first.
             factor = rates.get(group, 1) if of_torch and name == "trace" else 1
             found = statistics(stage, group)
             for (field, paths), named in zip(_fields(stage, kept), found.items(), strict=False):
@@ -108,7 +108,7 @@ def filled(
 
 
 def _with_schedules(whole: Stage) -> Stage:
-    """The stages, with schedules where `inject_hyperparams` looks them up and makes a number of them."""
+    """The stages, with the schedules that `inject_hyperparams` has replaced by their current values."""
     for stage in whole.walk():
         if isinstance(stage.state, InjectHyperparamsState):
             written = stages(stage.tx.inner, stage.params)
@@ -118,7 +118,7 @@ def _with_schedules(whole: Stage) -> Stage:
 
 
 def _visit(stage: Stage, group: Path = (), inside: bool = False) -> Iterator[tuple[Stage, Path, bool]]:
-    """Every stage with the labels on the way to it, and whether it is the outermost with statistics of its own."""
+    """Every stage with the labels on the path to it, and whether it is the outermost with statistics of its own."""
     known = name_of(stage.tx) in STATISTICS
     yield stage, group, known and not inside
     for part in stage.parts:
@@ -136,7 +136,7 @@ def _fields(stage: Stage, kept: list[Entry]) -> list[tuple[str, list[tuple[Path,
 
 
 def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
-    """What follows from the count of steps, by path; some of these paths are not there."""
+    """The numbers that follow from the step count, by path; some of these paths do not exist in the state."""
     tx, path = stage.tx, stage.path
     if isinstance(stage.state, InjectHyperparamsState):
         yield (*path, "count"), count
@@ -147,13 +147,13 @@ def _numbers(stage: Stage, count: int) -> Iterator[tuple[Path, Any]]:
     if isinstance(leaf, (Atom, HyperparamsLeaf)) and not leaf.together and not leaf.required:
         for entry in entries(_counted(leaf, count)):
             if entry.role and not entry.role.of_leaves:
-                # Where a schedule is injected, the state of what uses it is not around a record of it.
+                # Where a schedule is injected, no record of it is wrapped around the state of what uses it.
                 yield (*path, *entry.path), entry.value
                 yield (*path, *(name for name in entry.path if name != "inner_state")), entry.value
 
 
 def _counted(leaf: Any, count: int) -> Any:
-    """The state after so many steps, as to its numbers: they advance by themselves."""
+    """The state after `count` steps, as far as its numbers go: they advance without gradients."""
 
     def advanced(_: Any, s: Any) -> Any:
         return leaf.count(s, leaf.numbers(s, None, {}), {})
@@ -162,7 +162,7 @@ def _counted(leaf: Any, count: int) -> Any:
 
 
 def _needs_count(stage: Stage, entry: Entry) -> bool:
-    """Whether a number of this stage cannot be told without a count."""
+    """Whether a number of this stage cannot be determined without a count."""
     within = [entry.path[: len(s.path)] == s.path for s in (stage, *stage.parts)]
     if not within[0] or any(within[1:]):
         return False

@@ -1,4 +1,4 @@
-"""States of Optax, read so that a run that was begun there goes on here."""
+"""Convert states of Optax, so that a run that was begun there can continue here."""
 
 import itertools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from gradtx.state.stages import Stage
 
 __all__ = ["from_optax_state"]
 
-# The classes of Optax's states that are not named after our stage. (A field alone may be of another statistic.)
+# Classes of Optax's states that are not named like our stage. (The fields alone may be those of another statistic.)
 OPTAX_CLASSES: dict[str, str] = {
     "scale_by_adamax": "ScaleByAdam",
     "scale_by_factored_rms": "Factored",
@@ -26,20 +26,21 @@ OPTAX_CLASSES: dict[str, str] = {
 
 
 def from_optax_state(optax_state: Tree, tx: InitAndUpdate, params: Tree, *, count: int | None = None) -> Tree:
-    """The state of `tx` that continues a run of the same optimizer of Optax.
+    """The state of `tx` that continues a run of the same optimizer in Optax.
 
-    Adam and its relatives, SGD with momentum, RMSprop, Adagrad, Adadelta, Adafactor, Lion, Yogi, RAdam, AdaBelief, in
-    chains and `multi_transform`. (Not AMSGrad: Optax keeps another maximum, see `amsgrad`; nor Adafactor with momentum,
-    which is averaged behind the rate there.) Values that were injected there are used here, where `tx` injects them.
+    Covers Adam and its relatives, SGD with momentum, RMSprop, Adagrad, Adadelta, Adafactor, Lion, Yogi, RAdam and
+    AdaBelief, in chains and `multi_transform`. (Not AMSGrad: Optax keeps a different maximum, see `amsgrad`; nor
+    Adafactor with momentum, which Optax averages after the learning rate.) Injected values are carried over where `tx`
+    injects them, too.
 
     Args:
-      optax_state: of the optimizer there.
-      tx: the same optimizer here: the same stages in the same order; groups have the same labels.
+      optax_state: the state of Optax's optimizer.
+      tx: the same optimizer here: the same stages in the same order, groups with the same labels.
       params: the current parameters.
-      count: the number of steps, where nothing there counts them (SGD with a constant rate) and a schedule needs it.
+      count: the number of steps, if Optax's state has none (SGD with a constant learning rate) and a schedule needs it.
 
     Raises:
-      ValueError: a stage finds no state there, or a state there no stage; a shape does not fit; `count` is needed.
+      ValueError: a stage has no counterpart in Optax's state, or the reverse; a shape does not fit; `count` is needed.
 
     >>> import gradtx, optax, jax.numpy as jnp
     >>> params = jnp.array([1.0, 2.0])
@@ -85,7 +86,7 @@ def from_optax_state(optax_state: Tree, tx: InitAndUpdate, params: Tree, *, coun
 
 
 def _is_state_of(name: str, node: Any) -> bool:
-    """Whether this is what Optax's transformation of our name keeps, with or without a count."""
+    """Whether this is the state of Optax's counterpart of the stage of this name, with or without a count."""
     expected = OPTAX_CLASSES.get(name, name.replace("_", ""))
     found = type(node).__name__.removesuffix("State").removesuffix("WithCount")
     return found.lower() == expected.lower() and set(node._fields) - {"count"} == set(STATISTICS[name])
@@ -96,5 +97,5 @@ def _with(field: str) -> Callable[[Any], bool]:
 
 
 def _optax_group(path: Path) -> Path:
-    """The labels on the way to a state of `optax.multi_transform`."""
+    """The labels on the path to a state within `optax.multi_transform`."""
     return tuple(label for step, label in itertools.pairwise(path) if step == "inner_states")

@@ -1,4 +1,4 @@
-"""States of torch.optim, read so that a run that was begun there goes on here."""
+"""Convert states of torch.optim, so that a run that was begun there can continue here."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from gradtx.state.stages import Stage, stages
 
 __all__ = ["from_torch_state"]
 
-# What torch.optim calls them.
+# torch.optim's names for the statistics -> those of Optax.
 OF_TORCH: dict[str, tuple[str, ...]] = {
     "exp_avg": ("mu",),
     "exp_avg_sq": ("nu",),
@@ -29,7 +29,7 @@ OF_TORCH: dict[str, tuple[str, ...]] = {
 }
 
 
-# What only one of torch's optimizers keeps: the stage that it is for.
+# Entries that only one of torch's optimizers keeps -> the stage that they are for.
 TORCH_MARKS = {"exp_inf": "scale_by_adamax", "mu_product": "scale_by_nadam"}
 
 
@@ -40,25 +40,26 @@ def from_torch_state(
     convert: Callable[[list[np.ndarray]], Tree] | None = None,
     count: int | None = None,
 ) -> Tree:
-    """The state of `tx` that continues a run of the same optimizer of torch.optim.
+    """The state of `tx` that continues a run of the same optimizer in torch.optim.
 
-    Adam, AdamW (with amsgrad, too), NAdam, RAdam, SGD with momentum, RMSprop, Adagrad, Adadelta, Adamax. A parameter
-    that had no gradient so far has no state there, and starts afresh.
+    Covers Adam and AdamW (also with amsgrad), NAdam, RAdam, SGD with momentum, RMSprop, Adagrad, Adadelta and Adamax. A
+    parameter that has had no gradient so far has no state in torch, and starts afresh.
 
     Args:
-      state_dict: `optimizer.state_dict()`, of one parameter group or several.
-      tx: the same optimizer here, in torch's form where there are several: `rmsprop(…, eps_in_sqrt=False)`.
+      state_dict: `optimizer.state_dict()`, with one parameter group or several.
+      tx: the same optimizer here, in torch's variant where there are several: `rmsprop(…, eps_in_sqrt=False)`.
       params: the current parameters.
-      convert: makes a tree like `params` of a list of arrays, one for each parameter of the torch optimizer in its
-        order: what made your parameters (renamed, transposed) of torch's. By default the leaves of `params` are in
-        that order.
-      count: the number of steps, where torch does not keep it (SGD, RMSprop) and a schedule needs it.
+      convert: turns a list of arrays, one for each parameter of the torch optimizer in its order, into a tree like
+        `params`, the way torch's parameters were turned into yours (renamed, transposed). By default the leaves of
+        `params` are taken to be in that order.
+      count: the number of steps, if torch does not keep it (SGD, RMSprop) and a schedule needs it.
 
     Warns:
-      UserWarning: settings other than the rate are not those of `tx`; parameters have taken different numbers of steps.
+      UserWarning: settings other than the learning rate differ from those of `tx`; parameters have taken different
+        numbers of steps.
 
     Raises:
-      ValueError: a stage finds no statistic there, or the other way round; a shape does not fit; `count` is needed.
+      ValueError: a stage has no counterpart in torch's state, or the reverse; a shape does not fit; `count` is needed.
     """
     if not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError(f"expected optimizer.state_dict(), which has state and param_groups; got {list(state_dict)}")
@@ -131,7 +132,7 @@ def _compare(groups: list[Mapping[str, Any]], tx: Any, params: Tree) -> None:
                     ours.setdefault(name, set()).add(_short(value))
     for name, values in ours.items():
         theirs = {_setting(group, name) for group in groups}
-        if name == "weight_decay":  # none is 0; and what is masked here is in a group of its own there
+        if name == "weight_decay":  # none counts as 0; what is masked here is in a group of its own in torch
             values, theirs = values - {0.0} or {0.0}, theirs - {0.0} or {0.0}
         if theirs != {None} and theirs != values:
             here, there = (" or ".join(sorted(map(str, some))) for some in (values, theirs))
@@ -139,11 +140,11 @@ def _compare(groups: list[Mapping[str, Any]], tx: Any, params: Tree) -> None:
 
 
 def _setting(group: Mapping[str, Any], name: str) -> Any:
-    """What a parameter group of torch says of our argument; None if nothing."""
+    """The value that a parameter group of torch has for our argument; None if it has none."""
     betas = dict(zip(("b1", "b2"), group.get("betas", ()), strict=False))
     return _short({**group, **betas, "decay": group.get("alpha"), "eps_in_sqrt": False}.get(name))
 
 
 def _short(value: Any) -> Any:
-    """A number to the digits that float32 keeps: our stages have theirs in it."""
+    """A number rounded to the digits of float32, in which our stages keep theirs."""
     return value if value is None or isinstance(value, bool) else float(f"{float(value):.6g}")

@@ -1,15 +1,14 @@
-"""A state goes on after its transformation was changed.
+"""Migrate a state to a transformation that has changed.
 
-Stages have names, and a state is a tree of them, so most of a state finds its place in that of another transformation
-by its path. A path is "stage/…/stage/field/parameter":
+Stages have names, and a state is a tree of them, so most of a state can be matched by its path to the state of another
+transformation. A path is "stage/…/stage/field/parameter":
 
     scale_by_adam/chain/scale_by_momentum/momentum/kernel         before
     adam/scale_by_adam/chain/scale_by_momentum/momentum/kernel    after `chain(clip(1.0), adam(…))`
 
-The field and the parameter must be the same. Of the stages, those that were wrapped around or taken away may be on one
-side only. What fits in several ways is not guessed. Which part of a path is which, the states say
-(`gradtx.core.roles`); of nested dicts and of states that do not say, the end of a path that is a parameter's is taken
-for one.
+The field and the parameter must be the same. Stages that were wrapped around others or removed may be on one side only.
+Ambiguous matches are not guessed. The states say which part of a path is which (`gradtx.core.roles`); in nested dicts,
+and in states that do not say, the end of a path is taken for a parameter's if it is the path of one.
 """
 
 import dataclasses
@@ -40,12 +39,12 @@ Path = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class MigrationReport:
-    """What became of each leaf, by its path; prints itself in short."""
+    """What became of each leaf, by its path; prints as a short summary."""
 
     kept: dict[str, str]  # path in the new state -> path in the old one
     initialised: dict[str, str]  # path in the new state -> why nothing was taken from the old one
     dropped: tuple[str, ...]  # paths in the old state that have no place in the new one
-    split: tuple[str, ...] = ()  # weights of averages of which some begin anew: from here on one for each parameter
+    split: tuple[str, ...] = ()  # weights of averages that partly begin anew: from now on one per parameter
 
     def __str__(self) -> str:
         lines = [f"kept {len(self.kept)} of {len(self.kept) + len(self.initialised)} leaves"]
@@ -76,24 +75,24 @@ class MigratedState(NamedTuple):
 def migrate_state(
     old_state: Tree, new_tx: InitAndUpdate, params: Tree, *, renamed: Mapping[str, str] | None = None
 ) -> MigratedState:
-    """A state for a changed transformation, with all that still fits of the old one. Look at the report.
+    """A state for a changed transformation, with everything of the old state that still fits. Look at the report.
 
     Stages may have been added, removed, put into a `chain`, `masked`, `partition` or `inject_hyperparams` or taken out
-    of one; a number may have become a schedule. What has the path (see the module's docstring) and the shape of a leaf
-    of the old state is kept, in the new dtype. Groups of a `partition` that come from one stage share its numbers, and
-    give them to the stage that they become if they agree. The rest is initialised; the count of a schedule that is new
-    goes on at that of the run, so that it is looked up where the run stands. Among stages of one name (`trace`,
-    `trace_1`) the order tells which is which.
+    of one; a number may have become a schedule. A leaf that has the path (see the module's docstring) and the shape of
+    one in the old state is kept, in the new dtype. Where one stage was split into groups of a `partition`, all of them
+    get its numbers; where groups were merged into one stage, it gets theirs if they agree. The rest is initialised; the
+    count of a new schedule continues from that of the run, so that the schedule is evaluated where the run stands.
+    Stages of the same name (`trace`, `trace_1`) are told apart by their order.
 
-    A parameter that is new, or has another shape, begins as in a fresh state, its bias correction too: where others of
+    A parameter that is new, or has another shape, begins as in a fresh state, bias correction included: where others of
     the same average are kept, the weight of that average becomes a tree, with a number for each parameter. (Not where
-    one number of the whole run depends on it, as Prodigy's distance does.) From then on the state has more leaves than
-    `new_tx.init(params)`: restore a checkpoint of it without a target, and give what comes to this function. A number
-    of the whole run is kept with the first of what it was measured of.
+    one number for the whole run depends on it, as Prodigy's distance does.) From then on the state has more leaves than
+    `new_tx.init(params)`: restore a checkpoint of it without a target, and pass the result to this function. A number
+    for the whole run is kept if anything that it was measured from is kept.
 
     Args:
-      old_state: of the old transformation (for one of Optax see `from_optax_state`); or nested dicts with the same
-        names, as a checkpoint gives without a target.
+      old_state: of the old transformation (for one of Optax, see `from_optax_state`); or nested dicts with the same
+        names, as a checkpoint restored without a target gives.
       new_tx: the new transformation.
       params: the current parameters.
       renamed: old name -> new name, of stages and of the groups of a `partition`.
@@ -136,7 +135,7 @@ def migrate_state(
             del taken[path]
             resized |= _owners(places[path], of_params)
     for path, place in places.items():
-        if path in taken and _owners(place, of_params) & resized:  # a norm, a row: of another shape's elements
+        if path in taken and _owners(place, of_params) & resized:  # a norm, a row: computed from the old shape
             reasons[path] = "its parameter has another shape"
             del taken[path]
     for path, place in places.items():
@@ -153,7 +152,7 @@ def migrate_state(
         kept: dict[Path, bool] = {}
         for other in _corrected(path, places):
             kept[places[other].parameter] = other in taken and kept.get(places[other].parameter, True)
-        if kept and not any(kept.values()):  # beside zeros, an old weight is too large
+        if kept and not any(kept.values()):  # for zeros, the old weight is too large
             reasons[path], leaves[path] = "nothing that it corrects was kept", new[path]
             del taken[path]
         elif () not in kept and Role.NUMBER not in of_class(places[path].owner.__class__).values():
@@ -214,7 +213,7 @@ def _match(
 
 
 def _any(value: Any) -> Any:
-    """A value, or of a weight that is split one of its numbers."""
+    """A value, or one of the numbers of a split weight."""
     return next(iter(value.values())) if isinstance(value, dict) else value
 
 
@@ -231,13 +230,13 @@ class Place(NamedTuple):
     """Where a leaf of a state belongs."""
 
     stages: Path
-    statistic: Path  # the field, and the parameter that it is of
+    statistic: Path  # the field, and the parameter that it belongs to
     role: Role | None
     owner: Any  # the state that it is in
 
     @property
     def where(self) -> tuple[Path, Path]:
-        """What is the same of the same leaf."""
+        """What two states have in common for the same leaf."""
         return self.stages, self.statistic
 
     @property
@@ -264,8 +263,8 @@ def _places(
       state: as for `migrate_state`.
       of_params: the paths of the parameters.
       renamed: old name -> new name.
-      weights: fields that are weights, of states that do not say.
-      former: names that the library has changed -> what takes their place, of stages and of fields.
+      weights: fields that are weights, for states that do not say.
+      former: former names of stages and fields -> those that the library has now.
     """
     leaves: dict[Path, Any] = {}
     places: dict[Path, Place] = {}
@@ -293,22 +292,22 @@ def _seen(tx: Any, params: Tree, leaves: Iterable[Path]) -> dict[Path, set[Path]
 
 
 def _owners(place: Place, of_params: set[Path]) -> set[Path]:
-    """The parameter that a leaf of a state is of, or none; of rows and columns there is more below its path."""
+    """The parameter that a leaf of a state belongs to, or none; for rows and columns, the path goes on below it."""
     return {place.parameter[:end] for end in range(len(place.parameter) + 1)} & of_params if place.of_a_leaf else set()
 
 
 def _agree(values: list[Any]) -> bool:
-    """One value, or numbers that are all the same: then it does not matter which is taken."""
+    """Whether there is one value, or numbers that are all equal: then it does not matter which is taken."""
     return len(values) == 1 or all(np.ndim(x) == 0 and np.array_equal(x, values[0]) for x in values)
 
 
 def _disjoint(sets: list[set[Path]]) -> bool:
-    """No element is in two of the sets."""
+    """Whether no element is in two of the sets."""
     return sum(map(len, sets)) == len(set().union(*sets))
 
 
 def _corrected(weight: Path, places: Mapping[Path, Place]) -> list[Path]:
-    """The leaves of parameters nearest to a weight: those that it is the weight of."""
+    """The leaves for parameters that are nearest to a weight: those that it corrects."""
     for end in range(len(weight) - 1, -1, -1):
         found = [path for path, place in places.items() if path[:end] == weight[:end] and place.of_a_leaf]
         if found:
@@ -317,7 +316,7 @@ def _corrected(weight: Path, places: Mapping[Path, Place]) -> list[Path]:
 
 
 def _fits(new: Place, old: Place) -> bool:
-    """The same statistic, below stages of which one side has more, in the same order."""
+    """Whether both are the same statistic and the stages of one, in order, are among those of the other."""
 
     def within(few: Path, many: Path) -> bool:
         rest = iter(many)

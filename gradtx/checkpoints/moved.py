@@ -1,4 +1,4 @@
-"""Where the pickles of earlier versions find what they name.
+"""Former module names, so that pickles of earlier versions can still be loaded.
 
 A pickle refers to a class by its module. When a file is renamed, its former name is entered here, and the classes and
 constructors that an old pickle asks it for are looked up by their own names, which do not change.
@@ -24,14 +24,14 @@ _RENAMED = {"_injected": "inject_hyperparams"}
 
 
 def install() -> None:
-    """Let the former names of modules be found."""
+    """Make modules importable under their former names."""
     for name in (f"gradtx.{former}" for former in _FORMER_MODULES):
         module: Any = sys.modules.setdefault(name, ModuleType(name, "Kept for old pickles."))
         module.__getattr__ = _found
 
 
 def _found(name: str) -> Any:
-    """What has this name in any module of the library."""
+    """The object that has this name in any module of the library."""
     name = _RENAMED.get(name, name)
     if not name.startswith("__"):
         for place, module in list(sys.modules.items()):

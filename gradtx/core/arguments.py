@@ -1,4 +1,4 @@
-"""The kinds of number that constructors take, and the ranges that a user's numbers must lie in.
+"""The kinds of numbers that constructors take, and the ranges that a user's numbers must lie in.
 
 A kind is written where the argument is declared, `b1: Decay = 0.9`, and is read once, by the decorator.
 Any kind takes a float, an array or a schedule; only concrete numbers are checked, because inside `jit`, `vmap`
@@ -42,9 +42,9 @@ __all__ = [
 
 
 class Kind:
-    """What an argument may be: it checks what a user gives, and says what to keep. Written in an annotation."""
+    """What an argument may be; written in an annotation. It checks a user's value and returns what to keep of it."""
 
-    ordered = False  # of a dict, whether the order counts
+    ordered = False  # for a dict: whether the order counts
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         """What is kept of a value given as argument `name` of the constructor `owner`; raises if it is not allowed."""
@@ -53,7 +53,7 @@ class Kind:
 
 @dataclass(frozen=True, repr=False)
 class Range(Kind):
-    """The numbers that an argument of this kind may have: a test, and the words for it."""
+    """The numbers that an argument of this kind may be: a test, and its description in words."""
 
     label: str  # as a signature shows it
     contains: Callable[[float], bool]
@@ -64,7 +64,7 @@ class Range(Kind):
         return self.label
 
     def check(self, owner: str, name: str, value: Any) -> Any:
-        """Normalise what a user gave for one argument, and raise if it is not of this kind.
+        """Normalise a user's value for one argument, and raise if it is not of this kind.
 
         Raises:
           TypeError: it is not a number, an array or a schedule.
@@ -73,7 +73,7 @@ class Range(Kind):
         value = plain(value)
         if self.steps:
             return number_of_steps(owner, name, value, self)
-        if isinstance(value, (int, float)):  # bool counts as the number it is, as in NumPy
+        if isinstance(value, (int, float)):  # a bool counts as a number, as in NumPy
             value = float(value)
             if not self.contains(value):
                 raise ValueError(f"{owner}: {name} must be {self.words}, got {value!r}")
@@ -96,7 +96,7 @@ Steps: TypeAlias = Annotated[int, Range("Steps", lambda x: x >= 0 and x % 1 == 0
 Period: TypeAlias = Annotated[
     int, Range("Period", lambda x: x >= 1 and x % 1 == 0, "an integer, at least 1", steps=True)
 ]
-# Of a schedule, where 0.05·total need not be whole.
+# Durations of a schedule, where 0.05·total need not be whole.
 Duration: TypeAlias = Annotated[
     float, Range("Duration", lambda x: 0 <= x < math.inf, "a number of steps, at least 0", steps=True)
 ]
@@ -112,7 +112,7 @@ class _DtypeKind(Kind):
         return "Dtype"
 
     def check(self, owner: str, name: str, value: Any) -> np.dtype[Any]:
-        """The dtype; raises a TypeError unless it is one of floats or complex numbers."""
+        """The dtype; raises a TypeError unless it is a floating-point or complex dtype."""
         try:
             dtype = None if value is None else jnp.dtype(value)
         except TypeError:
@@ -133,7 +133,7 @@ def kind_of(annotation: Any) -> Kind | None:
 
 
 def checked(annotation: Any, owner: str, name: str, value: Any) -> Any:
-    """What is kept of a value of the kind that the annotation carries, for use outside of a signature."""
+    """What is kept of a value, by the kind that the annotation carries; for use outside a signature."""
     kind = kind_of(annotation)
     return kind.check(owner, name, value) if kind else value
 
@@ -146,8 +146,8 @@ def numeric(x: Any) -> bool:
 def plain(x: Any) -> Any:
     """Turn a concrete 0-d array into the Python number it holds, and a JAX array of numbers into a NumPy array.
 
-    A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields; arithmetic
-    with NumPy arrays is done at once, also inside `jit`, so that what a formula makes of them can be kept.
+    A hyperparameter that is a Python number can be hashed, printed and kept in a framework's static fields. Arithmetic
+    on NumPy arrays runs at once, even inside `jit`, so that what a formula computes from them can be kept.
     """
     concrete = numeric(x) and not isinstance(x, (Tracer, jax.ShapeDtypeStruct))
     if not concrete or not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
@@ -160,7 +160,7 @@ _STEPS: Range = get_args(Steps)[1]
 
 
 def number_of_steps(owner: str, name: str, value: Any, kind: Range = _STEPS) -> Any:
-    """A number of steps, an int if it is whole; raises a ValueError for what is not of the kind."""
+    """A number of steps, as an int if it is whole; raises a ValueError if it is not of the kind."""
     value = plain(value)
     if not isinstance(value, (int, float)) or not kind.contains(value):
         raise ValueError(f"{owner}: {name} must be {kind.words}, got {value!r}")
@@ -170,8 +170,8 @@ def number_of_steps(owner: str, name: str, value: Any, kind: Range = _STEPS) -> 
 def canonical(x: Any) -> Any:
     """Round a Python float (or an array of them) to the precision that JAX would give it (float32 unless x64 is on).
 
-    A constant and a traced hyperparameter then are the same number. `1 - 0.999` differs by 1.3e-5 between a
-    Python float and a float32: left alone, a learning-rate sweep would not reproduce the single runs.
+    A constant and a traced hyperparameter are then the same number. `1 - 0.999` differs by 1.3e-5 between a
+    Python float and a float32: left alone, a learning-rate sweep would not reproduce its single runs.
     """
     if isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype == np.float64):
         with np.errstate(over="ignore"):

@@ -1,6 +1,6 @@
-"""What the body of a constructor comes to, made ready to run: what combinators and the outermost `update` do alike.
+"""What the body of a constructor returns, made ready to run, for combinators and for the outermost `update` alike.
 
-It is built once for a step, or once for all where no number is traced.
+It is built once per step, or once and for all where no number is traced.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ __all__ = [
 
 Tree = Any
 
-# Called in the place of each `init`, with it, the transformation and the parameters: see `gradtx.state.stages`.
+# Called instead of each `init`, with that `init`, the transformation and the parameters: see `gradtx.state.stages`.
 watcher: ContextVar[Any] = ContextVar("gradtx_watcher", default=None)
 
 
@@ -51,11 +51,11 @@ class Body:
         raise NotImplementedError
 
     def update(self, updates: Tree, state: Tree, params: Tree, extra_args: Any, source: Any = None) -> Any:
-        """The updates, the state, and what computes these updates once more; `source` is that of what comes."""
+        """The updates, the state, and how to recompute these updates; `source` recomputes the incoming ones."""
         raise NotImplementedError
 
     def check(self, state: Tree, params: Tree, extra_args: dict[str, Any]) -> None:
-        """Raise if something that is needed was not passed, or the state is another's."""
+        """Raise if something that is needed was not passed, or the state belongs to another transformation."""
         for name in sorted(self.required - extra_args.keys()):
             raise TypeError(f"{self.name} needs the extra argument {name!r}: update(updates, state, params, {name}=…)")
         if self.needs_params and params is None:
@@ -63,7 +63,7 @@ class Body:
 
 
 class Pair(Body):
-    """Two functions of trees; what they take, the signature of the second says."""
+    """Two functions of trees; the signature of the second says what they take."""
 
     def __init__(self, init: Callable[..., Any] | None, update: Callable[..., Any]):
         self._init, self._update = init, update
@@ -76,12 +76,12 @@ class Pair(Body):
         self.atom = True  # whether its new state is to get the dtypes of the old one
 
     def init(self, params: Tree) -> Tree:
-        """As the function says, without weak types (`jnp.full((), jnp.inf)` has one): one trace for all steps."""
+        """The function's state without weak types (`jnp.full((), jnp.inf)` has one): one trace serves all steps."""
         state = EmptyState() if self._init is None else self._init(params)
         return jax.tree.map(_strong, state) if self.atom else state
 
     def update(self, updates: Tree, state: Tree, params: Tree, extra_args: Any, source: Any = None) -> Any:
-        """As the function says."""
+        """What the function returns, with the dtypes of the old state."""
         result = self._update(updates, state, params, **extra_args)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(f"{self.name}: update must return (updates, state), it returned {type(result).__name__}")
@@ -116,7 +116,7 @@ def initialize(tx: Any, params: Tree) -> Tree:
 
 
 def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> tuple[Tree, Tree]:
-    """`tx.update` as combinators call it: gives each transformation the extra arguments that it declares.
+    """`tx.update` as combinators call it: passes each transformation the extra arguments that it declares.
 
     The new state gets exactly the dtypes of the old one, so that a step is traced once and donation always aliases.
     """
@@ -124,7 +124,7 @@ def run(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str,
 
 
 def run_from(source: Any, tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dict[str, Any]) -> Any:
-    """`run`, of updates that `source` computes once more; also what computes once more those that leave."""
+    """`run` for updates that `source` can recompute; also returns how to recompute the outgoing ones."""
     body = build(tx)
     if not body.takes_all:
         extra_args = {name: extra_args[name] for name in body.extra_args & extra_args.keys()}
@@ -134,7 +134,7 @@ def run_from(source: Any, tx: Any, updates: Tree, state: Tree, params: Tree, ext
 
 
 def outgoing(tx: Any, params: Tree, state: Tree) -> Tree:
-    """What leaves a transformation for updates like these, by example: squares of complex updates are real."""
+    """An example of the outgoing updates for incoming ones like `params`: squares of complex updates are real."""
     body = build(tx)
     if body.required or not any(map(jnp.iscomplexobj, jax.tree.leaves(params))):
         return params

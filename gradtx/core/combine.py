@@ -4,7 +4,7 @@
     product(a, b, …)    each sees the same updates; the results are multiplied leaf by leaf
     add(a, b, …)        the same, added
 
-Nothing in a composition sees more than what comes in: updates, its own state, the parameters, named extra arguments.
+Each part of a composition sees only what it is passed: updates, its own state, the parameters, named extra arguments.
 The state of a composition is a named tuple: by position, and by the names of its parts.
 """
 
@@ -62,7 +62,7 @@ def _composition_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
 
 
 def _rebuild_state(names: tuple[str, ...], states: tuple[Any, ...]) -> Any:
-    """For pickles from before some names were changed."""
+    """For pickles written before some names were changed."""
     return _composition_state(tuple(RENAMED.get(name, name) for name in names), states)
 
 
@@ -82,7 +82,7 @@ def _check_state(owner: str, state: Any, expected: Any) -> None:
 
 
 class _Parts(Leafwise):
-    """Parts that see a leaf together."""
+    """Parts that handle a leaf together."""
 
     def __init__(self, parts: dict[str, Any], init: Callable[[Tree], Tree]):
         self.state_type, self.parts = composition_type(tuple(parts)), list(parts.values())
@@ -145,7 +145,7 @@ class _Chain(_Parts):
 
 
 def _anew(part: Leafwise, s: Any, u: Any, p: Any, n: Any, x: Any, again: Again) -> Again:
-    """What computes the update that has just left a part once more."""
+    """A function that recomputes the update that has just left a part."""
     if np.size(u) <= SMALL or not isinstance(u, Tracer):
         return None
     return lambda: part.emit(s, again() if again else u, p, n, x)
@@ -201,7 +201,7 @@ def chain(*transformations: Transformation, **named: Transformation) -> Any:
 
 
 def _segments(parts: dict[str, Body]) -> list[dict[str, Body]]:
-    """Consecutive leaf-wise parts together: all the way of a leaf, until something looks at all leaves at once."""
+    """Group consecutive leaf-wise parts: a leaf passes through all of a group before another leaf has to be read."""
     segments: list[dict[str, Body]] = []
     goes_on = False
     for name, part in parts.items():
@@ -236,7 +236,7 @@ def identity() -> Any:
 
 
 class _SideBySide(_Parts):
-    """Every part sees the same update; what they make of it is combined."""
+    """Every part sees the same update; their results are combined."""
 
     passes = False
     combine: Callable[[Any, Any], Any]
@@ -285,7 +285,7 @@ def _side_by_side(owner: str, transformations: tuple[Any, ...], named: dict[str,
 
 @transformation
 def product(*transformations: Transformation, **named: Transformation) -> Any:
-    """Multiply, leaf by leaf, what several transformations make of the same updates.
+    """Multiply, leaf by leaf, the results of several transformations of the same updates.
 
     Adam is the product of a direction (the corrected momentum) and a preconditioner (the inverse root mean square).
 
@@ -303,7 +303,7 @@ def product(*transformations: Transformation, **named: Transformation) -> Any:
 
 @transformation
 def add(*transformations: Transformation, **named: Transformation) -> Any:
-    """Add, leaf by leaf, what several transformations make of the same updates.
+    """Add, leaf by leaf, the results of several transformations of the same updates.
 
     Args:
       *transformations: as in `chain`.

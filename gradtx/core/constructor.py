@@ -1,4 +1,4 @@
-"""What makes a value: a body whose arguments are bound, checked by their kinds, and kept."""
+"""Constructors make values: they bind the arguments of a body, check them by their kinds, and keep them."""
 
 import difflib
 import functools
@@ -19,9 +19,9 @@ V = TypeVar("V", bound=Value, covariant=True)
 
 
 class Constructor(Generic[P, V]):
-    """What `@transformation`, `@optimizer` and `@schedule` make of a body: called like it, gives a value.
+    """What `@transformation`, `@optimizer` and `@schedule` turn a body into: called like the body, it makes a value.
 
-    A constructor is known by its name: that is how values print, and how configs and pickles refer to it.
+    A constructor is known by its name: values print with it, and configs and pickles refer to it.
     """
 
     __name__: str
@@ -41,7 +41,7 @@ class Constructor(Generic[P, V]):
         functools.update_wrapper(self, body)
         self.__name__ = name or body.__name__
         self.cls, self.record, self.is_optimizer = cls, record, is_optimizer
-        self._as_schedule = as_schedule  # of a function that stands for a number
+        self._as_schedule = as_schedule  # wraps a function that is given for a number
         try:
             self.signature = inspect.signature(body, eval_str=True)  # kinds are read from annotations, strings or not
         except NameError:
@@ -58,7 +58,7 @@ class Constructor(Generic[P, V]):
         }
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> V:
-        """The value of these arguments.
+        """The value with these arguments.
 
         Raises:
           TypeError: the arguments do not fit the signature, or one is not of its kind.
@@ -75,7 +75,7 @@ class Constructor(Generic[P, V]):
         return self.made_of(bound.arguments)
 
     def made_of(self, arguments: dict[str, Any]) -> V:
-        """The value of arguments that were checked before, all of them by name."""
+        """The value with arguments that have been checked already, all given by name."""
         named = {current(name, self.signature.parameters): argument for name, argument in arguments.items()}
         return self.cls._make(self, {name: wrap(argument, self.is_ordered(name)) for name, argument in named.items()})
 
@@ -85,7 +85,7 @@ class Constructor(Generic[P, V]):
 
     @property
     def source(self) -> str:
-        """Where the method is from: what stands after "Source:" in the docstring."""
+        """Where the method comes from: the text after "Source:" in the docstring."""
         found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", inspect.getdoc(self) or "", re.DOTALL | re.MULTILINE)
         return " ".join(found.group(1).split()) if found else ""
 
@@ -93,7 +93,7 @@ class Constructor(Generic[P, V]):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """For `help`: kinds by their names."""
+        """For `help`: shows kinds by their names."""
 
         def shown(p: inspect.Parameter) -> inspect.Parameter:
             kind = self.kinds.get(p.name)
@@ -146,11 +146,11 @@ class _Text(str):
 
 
 def _public(name: str) -> Any:
-    """A public name of the library, when a pickle is read."""
+    """What a public name of the library stands for, when a pickle is read."""
     return getattr(sys.modules["gradtx"], name)
 
 
 def constructor_in(x: Any) -> Constructor[..., Any] | None:
-    """The constructor that this is, or that makes the values of this class; None for all else."""
+    """The constructor that this is, or that makes the values of this class; None for anything else."""
     found = vars(x).get("made_by") if isinstance(x, type) else x
     return found if isinstance(found, Constructor) else None

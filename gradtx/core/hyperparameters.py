@@ -32,7 +32,7 @@ def _values(recorded: dict[str, Any], count: jax.Array) -> dict[str, Any]:
 
 
 def _first(tx: Any, recorded: dict[str, Any]) -> Any:
-    """What an atom is before the first step, and a state of it that lacks the inner one."""
+    """The atom as it is before the first step, and its state without the inner one."""
     count = jnp.zeros((), jnp.int32)
     values = _values(recorded, count)
     record = {name: jnp.asarray(v, float) for name, v in values.items()}
@@ -40,12 +40,12 @@ def _first(tx: Any, recorded: dict[str, Any]) -> Any:
 
 
 def _record(values: dict[str, Any], count: jax.Array) -> dict[str, jax.Array]:
-    """The values as a state keeps them. With the count after the step they make one kernel on a GPU, not one each."""
+    """The values as a state keeps them. By depending on the new count they share one GPU kernel instead of one each."""
     return {name: jnp.where(count > 0, jnp.asarray(v, float), 0) for name, v in values.items()}
 
 
 class HyperparamsLeaf(Leafwise):
-    """A leaf-wise atom whose hyperparameters are recorded: what a leaf uses is what its state says."""
+    """A leaf-wise atom whose hyperparameters are recorded: a leaf uses the values in its state."""
 
     def __init__(self, tx: Any, recorded: dict[str, Any], atom: Leafwise):
         self.made_by, self.recorded, self.passes = tx, recorded, atom.passes
@@ -93,6 +93,6 @@ def with_hyperparams(tx: Any, plain_update: Callable[..., Any], recorded: dict[s
         updates, inner_state = inner_update(updates, state.inner_state, params, **extra_args)
         return updates, HyperparamsState(count, _record(values, count), inner_state)
 
-    # It takes just the arguments that the wrapped function takes.
+    # It takes exactly the arguments that the wrapped function takes.
     update.__signature__ = inspect.signature(plain_update)  # type: ignore[attr-defined]
     return init, update

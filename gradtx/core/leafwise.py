@@ -1,26 +1,26 @@
-"""Atoms that speak of one leaf.
+"""Atoms defined on one leaf.
 
 A leaf-wise transformation says what happens to *one leaf*: the slots that it keeps, how they advance, and the update
-that leaves, written from the *new* state. Its functions read, by the names of their parameters,
+that leaves, computed from the *new* state. Its functions read, by the names of their parameters,
 
     s   the state as this leaf sees it: its own slots, and the numbers that all leaves share
     u   the update that comes in (or g, where it is a gradient)
     p   the parameter
     n   numbers that all leaves share in this step
-    x   what was read off this leaf before it advanced
-    t   what was read off all leaves together
+    x   what was computed from this leaf before it advanced
+    t   what was computed from all leaves together
 
 and a step goes
 
     together = (of a leaf, of all)      t, a norm or a sum over the whole tree
     numbers(s, t)                       n, once for all leaves
     count(s, n)                         the numbers in the state, once for all leaves
-    before(s, u, p, n)                  x, norms of this leaf, or what its state was
+    before(s, u, p, n)                  x, such as norms of this leaf, or parts of its old state
     advance(s, u, p, n, x)              its new slots
     emit(s, u, p, n, x)                 the update that leaves
 
-Up to `count`, s is the state before the step; from then on its numbers are new, and in `emit` its slots are, too. How
-that is applied to a tree is in `lifting`.
+Up to `count`, s is the state before the step; after it the numbers are new, and in `emit` the slots are, too. `lifting`
+applies this to a tree.
 """
 
 import inspect
@@ -40,31 +40,31 @@ from gradtx.core.tree import as_float32, cast_like, is_none, misfit, no_wider
 __all__ = ["Again", "Atom", "Leafwise", "leafwise"]
 
 Tree = Any
-Again = Callable[[], Any] | None  # computes an update once more; None where it is in memory
+Again = Callable[[], Any] | None  # recomputes an update; None where it is in memory
 
 
 class Leafwise(Body):
-    """What a transformation does to one leaf, by default nothing; atoms are, and compositions of what is.
+    """What a transformation does to one leaf, by default nothing. Atoms are leaf-wise, and so are compositions of them.
 
-    `init` is of trees; all else of the state as one leaf sees it.
+    `init` works on trees, everything else on the state as one leaf sees it.
     """
 
-    passes = True  # whether the update leaves as it came, in its own dtype
-    together: tuple[Any, Any] | None = None  # (s, u, p) -> numbers of a leaf; and what becomes of a vector of them
+    passes = True  # whether the update leaves as it came in, in its own dtype
+    together: tuple[Any, Any] | None = None  # (s, u, p) -> numbers of a leaf; and how a vector of them is reduced
 
     def update(self, updates: Tree, state: Tree, params: Tree, extra_args: Any, source: Any = None) -> Any:
         """A step of all leaves."""
         return advance_tree(self, updates, state, params, extra_args, source)
 
     def numbers(self, s: Any, t: Any, extra_args: dict[str, Any]) -> Any:
-        """n, of the state before the step."""
+        """n, from the state before the step."""
 
     def count(self, s: Any, n: Any, extra_args: dict[str, Any]) -> Any:
         """The state with its numbers advanced."""
         return s
 
     def step(self, s: Any, u: Any, p: Any, n: Any, again: Again) -> tuple[Any, Any, Any]:
-        """The new state, the update that leaves, and x. `again()` is u once more, for a norm of it."""
+        """The new state, the update that leaves, and x. `again()` recomputes u, for a norm of it."""
         return s, u, None
 
     def emit(self, s: Any, u: Any, p: Any, n: Any, x: Any) -> Any:
@@ -72,11 +72,11 @@ class Leafwise(Body):
         return u
 
     def choices(self, tree: Tree) -> list[Any]:
-        """For each leaf, what `resolve` has to know of it."""
+        """For each leaf, what `resolve` has to know about it."""
         return [None] * len(jax.tree.leaves(tree, is_leaf=is_none))
 
     def resolve(self, choice: Any) -> "Leafwise":
-        """What this does to a leaf of which `choices` says so."""
+        """What this does to a leaf for which `choices` says `choice`."""
         return self
 
 
@@ -96,22 +96,22 @@ def leafwise(
 ) -> "Atom":
     """What the body of a leaf-wise transformation returns; see the module's docstring.
 
-    Leaves arrive in float32 or wider; what is stored gets the dtypes that `init` gave it.
+    Leaves arrive in float32 or wider; what is stored keeps the dtypes that `init` gave it.
 
     Each function is a `def` or a `lambda` without side effects. While a step is traced, those of a leaf are called once
-    for all leaves that look alike, and `emit` again where a norm of the update is needed. In a step without `jit`
-    functions of your own run as they stand, for one leaf after the other; see `transformation`.
+    for all leaves that look alike, and `emit` again where a norm of the update is needed. In a step without `jit`,
+    functions of your own run as plain Python, one leaf after another; see `transformation`.
 
     Args:
       init: `init(p)`, the state of a leaf: a named tuple whose fields declare their roles (`Slot`, `Weight`, …), from
-        the parameter in its own dtype. Numbers that are not of a leaf must not depend on p. None for no state.
+        the parameter in its own dtype. Numbers that all leaves share must not depend on p. None for no state.
       begin: `begin(params)`, numbers of the state by name that depend on the parameters as a whole.
-      together: what is read off each leaf, `f(s, u, p)`, a number or a tuple of them; and what becomes of the vector of
-        them over all leaves, such as `jnp.sum`.
-      numbers: `numbers(s, t, *, value)`; names extra arguments by keyword.
-      count: `count(s, n, *, value)`, the new state as to its numbers.
+      together: `f(s, u, p)`, computed for each leaf, a number or a tuple of them; and a function that reduces the
+        vector of them over all leaves, such as `jnp.sum`.
+      numbers: `numbers(s, t, *, value)`, n; takes extra arguments by keyword.
+      count: `count(s, n, *, value)`, the state with its numbers advanced.
       before: `before(s, u, p, n)`; it may reduce.
-      advance: `advance(s, u, p, n, x)`, the new state as to its slots, element by element.
+      advance: `advance(s, u, p, n, x)`, the state with its slots advanced, element by element.
       emit: `emit(s, u, p, n, x)`, element by element; cheap enough to be computed twice. By default u.
 
     Raises:
@@ -158,7 +158,7 @@ class _Function:
 
 
 class Atom(Leafwise):
-    """What `leafwise` makes."""
+    """What `leafwise` returns."""
 
     def __init__(
         self, init: Any, begin: Any, together: Any, numbers: Any, count: Any, before: Any, advance: Any, emit: Any
@@ -228,12 +228,12 @@ class Atom(Leafwise):
 def _number(x: Any) -> jax.Array:
     """A number of a state: an int32 or a float in JAX's precision, unless it is an array already."""
     if hasattr(x, "dtype"):
-        return jnp.asarray(x, x.dtype)  # named, the dtype is not a weak one
+        return jnp.asarray(x, x.dtype)  # a dtype given by name is not weak
     return jnp.asarray(x, jnp.int32 if isinstance(x, int) else float)
 
 
 def _wide(s: Any) -> Any:
-    """The state with its slots in float32 or wider, for computing with."""
+    """The state with its slots in float32 or wider, to compute with."""
 
     def widened(role: Role, value: Any) -> Any:
         if not role.of_leaves:

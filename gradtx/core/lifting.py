@@ -1,6 +1,6 @@
 """What happens to one leaf, applied to a tree.
 
-Trees, None leaves, dtypes, shapes and paths are dealt with here, once. A model has thousands of leaves and a dozen
+Trees, None leaves, dtypes, shapes and paths are handled here, once. A model has thousands of leaves but a dozen
 shapes: within a trace, leaves that look alike share one traced function, which XLA inlines.
 """
 
@@ -24,7 +24,7 @@ Tree = Any
 
 
 class Emitted(NamedTuple):
-    """What computes once more the updates that have left: a function, and for each leaf what it takes."""
+    """How to recompute the updates that have left: a function, and its arguments for each leaf."""
 
     function: Callable[..., Any]
     choices: list[Any]
@@ -38,14 +38,14 @@ def advance_tree(
 
     Args:
       leaf: what happens to one of them, a `Leafwise`.
-      updates: None leaves pass, and their state stays.
-      state: of this transformation.
-      params: as the updates, or None.
+      updates: None leaves pass through, and their state stays.
+      state: that of this transformation.
+      params: in the structure of the updates, or None.
       extra_args: those that it takes.
-      source: where these updates come from, for norms of them.
+      source: how to recompute these updates, for norms of them.
 
     Returns:
-      The updates, the state, and where these updates come from.
+      The new updates, the new state, and how to recompute the new updates.
     """
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_none)
@@ -103,7 +103,7 @@ def advance_tree(
 
 
 def _overall(of_all: Callable[[jax.Array], Any], found: list[Any], example: Callable[[], Any]) -> Any:
-    """What becomes of the numbers of all leaves."""
+    """The numbers of all leaves, reduced."""
     found = [x for x in found if x is not None]
     if not found:
         return jax.tree.map(lambda _: of_all(joined([])), jax.eval_shape(example))
@@ -111,13 +111,13 @@ def _overall(of_all: Callable[[jax.Array], Any], found: list[Any], example: Call
 
 
 class _Fields:
-    """The fields of a state, in order: those that each leaf has of its own apart from those that all share."""
+    """The fields of a state, in order: those that each leaf has for itself, and those that all leaves share."""
 
     def __init__(self, state: Any, structure: Any):
         self.state, self.structure = state, structure
         self.roles: list[Role] = []
         self.values: list[Any] = []
-        self.own: list[bool] = []  # whether each leaf has its own
+        self.own: list[bool] = []  # whether each leaf has one of its own
         map_fields(self._note, state)
         self.shared = [x for x, own in zip(self.values, self.own, strict=True) if not own]
         self.nothing = [None] * sum(self.own)
@@ -134,7 +134,7 @@ class _Fields:
         return any(own and not role.of_leaves for role, own in zip(self.roles, self.own, strict=True))
 
     def rows(self) -> Iterator[list[Any]]:
-        """What each leaf has of its own."""
+        """The values that each leaf has for itself."""
         columns = [x for x, own in zip(self.values, self.own, strict=True) if own]
         return map(list, zip(*columns, strict=True)) if columns else ([] for _ in range(self.structure.num_leaves))
 
@@ -144,14 +144,14 @@ class _Fields:
         return map_fields(lambda role, value: next(ours) if next(own) else next(theirs), self.state)
 
     def parts(self, s: Any) -> tuple[list[Any], list[Any]]:
-        """A state as one leaf sees it: what all share, what it has of its own."""
+        """A state as one leaf sees it, taken apart: what all leaves share, and what this one has for itself."""
         parts: tuple[list[Any], list[Any]] = ([], [])
         own = iter(self.own)
         map_fields(lambda role, value: parts[next(own)].append(value), s)
         return parts
 
     def joined(self, shared: list[Any], rows: list[list[Any]]) -> Any:
-        """The state of all leaves again."""
+        """Put the state of all leaves together again."""
         columns = zip(*rows, strict=True) if rows else ([] for _ in self.nothing)
         return self.of_leaf(shared, [self.structure.unflatten(column) for column in columns])
 
@@ -165,7 +165,7 @@ class _Fields:
 
 
 class _OfEach:
-    """Calls a function for every leaf with an update; within a trace once for those that look alike."""
+    """Calls a function for every leaf with an update; within a trace, traces it once for leaves that look alike."""
 
     def __init__(self, name: str, paths: list[Any], leaves: list[tuple[Any, Any, Any, Any]]):
         self.name, self.paths = name, paths

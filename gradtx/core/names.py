@@ -1,7 +1,7 @@
 """What the parts of a composition are called, in a state and in a value alike.
 
-A part is named after its constructor (`_1`, `_2`, … for repeats), or as it was given; a group of leaves after its
-label.
+A part is named after its constructor (`_1`, `_2`, … for repeats) or by the name it was given, a group of leaves after
+its label.
 """
 
 import keyword
@@ -12,19 +12,19 @@ from gradtx.core.value import Value
 
 __all__ = ["RENAMED", "checked_name", "current", "name_of", "part_names"]
 
-# What has another name since states and configs were first written: constructors (and the parts of states that are
+# What has been renamed since states and configs were first written: constructors (and the parts of states that are
 # named after them), arguments, fields of states.
 RENAMED = {"clip_rate": "clip_preconditioner", "rate": "preconditioner", "inner": "gradient_dot_params"}
 
 
 def current(name: str, known: Container[str]) -> str:
-    """Of the known names, the one that has taken the place of this one; else this one, as where it is known itself."""
+    """The known name that has replaced this one; this one itself if it is known, or if none has replaced it."""
     now = RENAMED.get(name, name)
     return now if name not in known and now in known else name
 
 
 def name_of(tx: Any) -> str:
-    """The name that a transformation's state is kept under: its constructor's; for Optax's, the function it is from."""
+    """The name that a transformation's state is kept under: its constructor's; for Optax's, its function's."""
     if isinstance(tx, Value):
         return tx.name
     head = getattr(tx.update, "__qualname__", "").split(".<locals>")[0].split(".")[-1]

@@ -1,7 +1,8 @@
 """Numbers that neither overflow nor divide by zero: squares, roots, quotients, norms.
 
-Written as the formulas are, for GPU and TPU, where XLA fuses them with what is around. What XLA does better in another
-form on CPU is chosen here, when a program is lowered: `norm`, `apart`, `after`, `aside` (and by `accumulate`).
+Written like the formulas, for GPU and TPU, where XLA fuses them with the code around them. Where XLA does better with
+another form on CPU, that form is chosen here when a program is lowered: `norm`, `apart`, `after`, `aside` (and in
+`accumulate`).
 """
 
 import functools
@@ -44,7 +45,7 @@ __all__ = [
 
 Tree = Any
 
-SMALL = 2**14  # elements; what is computed from a smaller leaf is in the cache when it is read again
+SMALL = 2**14  # elements; what is computed from a smaller leaf is still in the cache when it is read again
 
 
 # Averages and counts
@@ -56,7 +57,7 @@ def average(decay: Any, before: Any, new: Any) -> Any:
 
 
 def seen(decay: Any, weight: Any) -> Any:
-    """The weight of an average after one more step, 1 − βᵗ: it is an average of ones."""
+    """The weight of an average after one more step, 1 − βᵗ, computed as the same average of ones."""
     return average(decay, weight, 1.0)
 
 
@@ -75,7 +76,7 @@ def increment(count: jax.Array) -> jax.Array:
 
 @functools.cache
 def least(dtype: Any) -> float:
-    """The least number to divide by, 2e-37 in float32: XLA may flush the very smallest normal numbers to 0."""
+    """The smallest number to divide by, 2e-37 in float32: XLA may flush the very smallest normal numbers to 0."""
     return 16 * float(jnp.finfo(dtype).tiny)
 
 
@@ -86,7 +87,7 @@ def most(dtype: Any) -> float:
 
 
 def bounded(x: jax.Array) -> jax.Array:
-    """|x| of finite x bounded where its square would overflow; infinite and NaN entries stay, to be seen."""
+    """x, with |x| bounded where its square would overflow; infinite and NaN entries stay, so that they are noticed."""
     limit = most(x.dtype)
     if jnp.iscomplexobj(x):
         size = jnp.abs(x)
@@ -110,7 +111,7 @@ def squared(x: jax.Array) -> jax.Array:
 
 
 def sqrt(x: jax.Array, eps: Any = 0.0) -> jax.Array:
-    """√(x + ε) with a finite derivative at 0, for gradients through an update: the least number is added."""
+    """√(x + ε) with a finite derivative at 0, for gradients through an update: `least` is added under the root."""
     return jnp.sqrt(x + (eps + least(x.dtype)))
 
 
@@ -125,25 +126,25 @@ def ratio(a: Any, b: jax.Array) -> jax.Array:
 def norm(x: jax.Array) -> jax.Array:
     """The 2-norm of an array, in float32 or wider; its derivative at 0 is 0, not NaN.
 
-    Entries at 1e30 do not overflow and those at 1e-30 do not vanish. It takes one pass, and fuses with what computes x.
+    Entries of 1e30 do not overflow and those of 1e-30 do not vanish. It takes one pass, and fuses with what computes x.
     """
     return norms(x)[0]
 
 
 def norms(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """The norms of arrays of one shape, which are read together."""
+    """The norms of arrays of the same shape, read in one pass."""
     return _sizes(*(jnp.abs(as_float32(x)) for x in arrays))
 
 
 def overall(sizes: jax.Array) -> jax.Array:
-    """The norm of all, from a vector of the norms of the parts."""
+    """The norm of the whole, from a vector of the norms of its parts."""
     return _sizes(sizes)[0]
 
 
 @jax.custom_jvp
 @jax.jit
 def _sizes(*xs: jax.Array) -> tuple[jax.Array, ...]:
-    """The norms of what is not negative."""
+    """The norms of nonnegative arrays."""
     if any(x.dtype == jnp.float64 for x in xs):
         return _over_the_largest(*xs)
     on_gpu = _at_once if len(xs) > 1 and xs[0].size > SMALL else _one_by_one
@@ -163,7 +164,7 @@ def _one_by_one(*xs: jax.Array) -> tuple[jax.Array, ...]:
 def _at_once(*xs: jax.Array) -> tuple[jax.Array, ...]:
     """In float64, where squares of float32 neither overflow nor vanish, as one reduction.
 
-    Beside the update of what they read, XLA:GPU lets only one of several reductions read it in place.
+    If the array that several reductions read is also updated, XLA:GPU lets only one of them read it in place.
     """
     with jax.enable_x64(True):
         wide = [jax.lax.convert_element_type(x, jnp.float64) for x in xs]
@@ -173,18 +174,18 @@ def _at_once(*xs: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _by_hypot(*xs: jax.Array) -> tuple[jax.Array, ...]:
-    """As a reduction by `hypot`, where there is no float64. (GPUs could not add such norms of several devices.)"""
+    """A reduction by `hypot`, where there is no float64. (GPUs could not reduce it across several devices.)"""
     return tuple(jax.lax.reduce(x, np.zeros((), x.dtype), hypot, tuple(range(x.ndim))) for x in xs)
 
 
 def _over_the_largest(*xs: jax.Array) -> tuple[jax.Array, ...]:
-    """Of float64, which nothing is wider than, in two passes."""
+    """For float64, which has no wider dtype, in two passes."""
     largest = [jnp.max(x, initial=0) for x in xs]
     return tuple(m * jnp.sqrt(jnp.sum(jnp.square(ratio(x, m)))) for x, m in zip(xs, largest, strict=True))
 
 
 def hypot(a: Any, b: Any) -> jax.Array:
-    """√(a² + b²) of numbers that are not negative, whose squares may overflow; with finite derivatives at 0."""
+    """√(a² + b²) of nonnegative numbers, even if their squares overflow; with finite derivatives at 0."""
     large, small = jnp.maximum(a, b), jnp.minimum(a, b)
     return large * jnp.sqrt(1 + jnp.square(small / jnp.where(large < least(large.dtype), 1, large)))
 
@@ -195,7 +196,7 @@ def rms(x: jax.Array) -> jax.Array:
 
 
 def joined(numbers: Sequence[jax.Array]) -> jax.Array:
-    """The numbers as a vector; a few at a time, as XLA takes time in the square of how many it is given at once."""
+    """The numbers as a vector, joined a few at a time: XLA takes quadratic time in the number given at once."""
     vectors = [jnp.stack(numbers[i : i + 32]) for i in range(0, len(numbers), 32)] or [jnp.zeros(0)]
     while len(vectors) > 1:
         vectors = [jnp.concatenate(vectors[i : i + 32]) for i in range(0, len(vectors), 32)]
@@ -227,9 +228,9 @@ def global_dot(a: Tree, b: Tree) -> jax.Array:
 
 
 def after(x: jax.Array, *others: jax.Array) -> jax.Array:
-    """x, stored once the others are computed; where they all are NaN, it may be NaN.
+    """x, stored only once the others are computed; where all of them are NaN, it may be NaN.
 
-    XLA:CPU would store it first, in place of what the others read, and copy that before.
+    XLA:CPU would otherwise store it first, over an array that the others read, and copy that array beforehand.
     """
 
     def on_cpu(x: jax.Array, *others: jax.Array) -> jax.Array:
@@ -240,7 +241,7 @@ def after(x: jax.Array, *others: jax.Array) -> jax.Array:
 
 
 def apart(numbers: Tree) -> Tree:
-    """Numbers of which something is computed for every entry of an array.
+    """Numbers that enter a computation for every entry of an array.
 
     XLA:CPU divides by 1 / w, computed once, only if nothing else reads w, not even the state that is returned.
     """
@@ -252,13 +253,13 @@ def apart(numbers: Tree) -> Tree:
 def aside(f: Callable[..., Any], *args: Any) -> Any:
     """f(*args); on CPU, within a trace, as a computation of its own.
 
-    To take a norm of a direction and then use the direction, XLA writes it to memory; on GPU and TPU it computes twice
-    what is cheap. XLA:CPU does so only if nothing else reads any operand of it, not even a 0.9 that was spread over the
-    shape of a leaf: it must not see that both are the same. What is in a branch it does not compare with the rest.
+    To take the norm of a direction and then use the direction, XLA would write it to memory. On GPU and TPU, XLA
+    computes it twice if it is cheap; XLA:CPU does so only if nothing else reads its operands, not even a 0.9 that was
+    broadcast to the shape of a leaf. It must not see that both are the same, and it does not look into a branch.
     """
     if not any(isinstance(x, Tracer) for x in args):
         return f(*args)
-    once = jax.jit(f)  # traced for the branch, for its shape and for the other platforms together
+    once = jax.jit(f)  # one trace for the branch, for its shape and for the other platforms
 
     def on_cpu(*args: Any) -> Any:
         shape = jax.eval_shape(once, *args)

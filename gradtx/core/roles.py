@@ -1,4 +1,4 @@
-"""What the fields of a state are, said once, where the state is declared.
+"""What the fields of a state are, declared once, together with the state.
 
     class MomentumState(NamedTuple):
         momentum: Slot
@@ -6,9 +6,9 @@
     class BiasCorrectionState(NamedTuple):
         weight: Weight
 
-Whoever reads states (the leaf-wise engine, migration, states of other libraries, `describe`, `map_params`) reads roles;
-nobody keeps lists of names or guesses by shape. A field that declares none is of a transformation whose author did not
-say: another library's, or a plain array.
+Code that reads states (the leaf-wise engine, migration, states of other libraries, `describe`, `map_params`) reads
+roles; none of it keeps lists of names or guesses by shape. A field without a role comes from another library, or from
+an author who did not declare one.
 """
 
 import enum
@@ -47,12 +47,12 @@ class Role(enum.Enum):
 
     @property
     def of_leaves(self) -> bool:
-        """Whether there is one for each parameter."""
+        """Whether there is one value for each parameter."""
         return self in (Role.SLOT, Role.FACTORED)
 
 
 class EmptyState(NamedTuple):
-    """The state of a transformation that remembers nothing."""
+    """The state of a transformation that keeps nothing."""
 
 
 Slot: TypeAlias = Annotated[Any, Role.SLOT]

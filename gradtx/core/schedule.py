@@ -35,7 +35,7 @@ class Schedule(Value):
         count, arguments = jnp.asarray(count), self._rounded
         kinds = self.constructor.kinds
         scheduled = {name: a(count) for name, a in arguments.items() if name in kinds and isinstance(a, Schedule)}
-        if scheduled:  # a number of a schedule may itself be one
+        if scheduled:  # an argument of a schedule may itself be a schedule
             return jnp.asarray(self._result(arguments | scheduled)(count))
         function = self._once("function", lambda: self._result(arguments))
         return jnp.asarray(function(count))
@@ -70,7 +70,7 @@ class Schedule(Value):
     def __neg__(self) -> "Schedule":
         return arithmetic(-1.0, "*", self)
 
-    __array_ufunc__ = None  # NumPy numbers on the left shall ask us, not look for an array here
+    __array_ufunc__ = None  # with a NumPy number on the left, our operators are used
 
     def __repr__(self) -> str:
         if self.constructor is arithmetic:
@@ -84,8 +84,8 @@ class Schedule(Value):
 def schedule(body: Callable[P, ScalarOrSchedule]) -> Constructor[P, Schedule]:
     """Decorate a constructor whose body returns `count -> value`; calling it then gives a `Schedule`.
 
-    `count` reaches the function as an array; write it with `jnp`, without branching on it, and it works for one
-    count and for an array of counts (to be drawn), in and out of `jit`.
+    `count` reaches the function as an array. Written with `jnp`, without branching on `count`, the function works for
+    one count and for an array of counts (for a plot), in and out of `jit`.
 
     >>> import jax.numpy as jnp, gradtx
     >>> @gradtx.schedule
@@ -101,7 +101,7 @@ def schedule(body: Callable[P, ScalarOrSchedule]) -> Constructor[P, Schedule]:
 
 def _combine(left: Any, sign: str, right: Any) -> Schedule:
     for operand in (left, right):
-        if isinstance(operand, jax.Array) and operand.ndim:  # arrays given as hyperparameters are NumPy's by now
+        if isinstance(operand, jax.Array) and operand.ndim:  # arrays given as hyperparameters are NumPy arrays by now
             raise TypeError(
                 "a schedule combines with numbers and schedules, not with an array. Where this is a transformation's "
                 "hyperparameter, use it in init and update only, not in what the constructor does before"
@@ -113,7 +113,7 @@ def _combine(left: Any, sign: str, right: Any) -> Schedule:
 
 @schedule
 def arithmetic(left: Any, sign: str, right: Any) -> Callable[[jax.Array], Any]:
-    """What `left + right`, `-`, `*`, `/` and `**` make of schedules and numbers."""
+    """The function of the count that `left + right`, `-`, `*`, `/` or `**` of schedules and numbers stands for."""
 
     def at(x: Any, count: jax.Array) -> Any:
         return x(count) if isinstance(x, Schedule) else x

@@ -3,7 +3,7 @@
 Leaves are chosen by
 
     a pattern      of a path such as "encoder/0/bias", as in .gitignore:
-                   "bias" or "*norm*" (no slash) matches any name on the path, so "encoder" is all below it;
+                   "bias" or "*norm*" (no slash) matches any name on the path, so "encoder" is everything below it;
                    "encoder/*/bias" (with a slash) matches the whole path, where * stands for anything, / included;
                    re.compile("bias|scale$") is searched for in the path
     a predicate    f(path, leaf) -> bool (or a label)
@@ -34,7 +34,7 @@ Tree = Any
 
 
 def _matches(pattern: str | re.Pattern[str], path: str) -> bool:
-    path = path.removesuffix("/value")  # flax's nnx keeps a parameter's array in its `value`
+    path = path.removesuffix("/value")  # flax.nnx keeps a parameter's array in its `value`
     if not isinstance(pattern, str):
         return bool(pattern.search(path))
     candidates = [path] if "/" in pattern else path.split("/")
@@ -47,7 +47,7 @@ def _is_function(where: Any) -> bool:
 
 
 def arity(f: Any) -> int:
-    """How many arguments a function needs by position; 1 where it does not say."""
+    """How many positional arguments a function requires; 1 where its signature is unknown."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(f).parameters.values()
@@ -76,7 +76,7 @@ def select(where: Any, tree: Tree) -> Tree:
 
 
 def _answers(where: Any, tree: Tree) -> Tree:
-    """`select` without the patterns: what a predicate or a tree (of labels, too) says of each leaf."""
+    """`select` without the patterns: what a predicate or a tree (also of labels) says about each leaf."""
     if _is_function(where):
         if arity(where) == 2:
             return map_with_path(lambda path, leaf: None if leaf is None else where(path, leaf), tree)
@@ -98,7 +98,7 @@ def _written(pattern: Any) -> str:
 
 
 def _keep(answers: Tree, tree: Tree, wanted: Any) -> Tree:
-    """`tree` with None where the answer is another one."""
+    """`tree` with None where the answer is not the wanted one."""
     if tree is None:
         return None
     return jax.tree.map(lambda x, answer: x if answer == wanted else None, tree, answers, is_leaf=is_none)
@@ -150,7 +150,7 @@ def masked(inner: Transformation, mask: Any) -> Any:
 
 
 class _Masked(Leafwise):
-    """What is done to the chosen leaves; the others pass."""
+    """What is done to the chosen leaves; the others pass through."""
 
     def __init__(self, inner: Leafwise, mask: Any, init: Callable[[Tree], Tree]):
         self.inner, self.mask, self._init = inner, mask, init
@@ -171,7 +171,7 @@ class _Masked(Leafwise):
 
 
 def _merge(answers: Tree, updates: Tree, results: Mapping[Any, Tree]) -> Tree:
-    """For each leaf the result that belongs to its answer; the update itself where there is none."""
+    """For each leaf, the result that belongs to its answer; the update itself where there is none."""
     structure: Any = jax.tree.structure(updates, is_leaf=is_none)
     flat = {answer: structure.flatten_up_to(result) for answer, result in results.items()}
     columns = zip(structure.flatten_up_to(answers), jax.tree.leaves(updates, is_leaf=is_none), strict=True)
@@ -226,7 +226,7 @@ def partition(transforms: Transformations, param_labels: Any = None) -> Any:
         labels = map_with_path(check, params, labels)
         used = jax.tree.leaves(labels)
         for label in transforms:
-            if used and label not in used:  # a tree without leaves has none to give
+            if used and label not in used:  # in a tree without leaves, no label is used
                 raise ValueError(f"partition: {_written(label)} gets no leaf; the leaves are {listed(params)}")
         return labels
 

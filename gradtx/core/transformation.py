@@ -5,8 +5,8 @@
 
 The constructor's body is the mathematics. It returns another transformation (a formula), what happens to a leaf (a
 leaf-wise atom, see `leafwise`), or `(init, update)`. The decorator supplies, once for all transformations, what the
-mathematics should not have to say: values, schedules for any number, fixed state dtypes, extra arguments by name, and
-errors that say where.
+mathematics should not have to deal with: values, schedules for any number, fixed state dtypes, extra arguments by
+name, and errors that say where they occurred.
 """
 
 import copy
@@ -48,7 +48,7 @@ WELL_KNOWN = frozenset({"value", "grad", "value_fn", "grad_fn", "obj_fn", "key"}
 class GradientTransformation(Value):
     """A transformation of updates: an immutable value, a pytree of its hyperparameters, an `(init, update)` pair.
 
-    `init, update = tx` unpacks it, so that anything written for Optax's pairs takes it as it is. Made by the
+    `init, update = tx` unpacks it, so that anything written for Optax's pairs accepts it as it is. It is made by the
     constructors of this library, by those that you decorate with `@transformation`, or from two functions:
     `GradientTransformation(init, update)`.
     """
@@ -56,7 +56,7 @@ class GradientTransformation(Value):
     __slots__ = ()
 
     def __new__(cls, init: Callable[..., Any], update: Callable[..., Any]) -> "GradientTransformation":
-        """Make a transformation of two functions."""
+        """Make a transformation from two functions."""
         return _pair(init, update)
 
     @keeping()
@@ -77,10 +77,10 @@ class GradientTransformation(Value):
     def update(self, updates: Tree, state: Tree, params: Tree = None, **extra_args: Any) -> tuple[Tree, Tree]:
         """Transform the updates and advance the state.
 
-        Without `jit` it is one compiled function, if all Python in it is this library's; see `transformation`.
+        Without `jit` it runs as one compiled function if all Python in it is this library's; see `transformation`.
 
         Args:
-          updates: gradients, or what an earlier transformation made of them; structure and shapes of `params`.
+          updates: gradients, or the updates of an earlier transformation, with the structure and shapes of `params`.
           state: from `init` or the previous `update`.
           params: the current parameters, for transformations that read them (weight decay, trust ratios, …).
           **extra_args: by name, for transformations that declare them (`value` for a plateau schedule, …).
@@ -131,7 +131,7 @@ class GradientTransformation(Value):
 
     @property
     def extra_args(self) -> frozenset[str]:
-        """The extra arguments that `update` makes use of; "*" means any (an Optax transformation that takes all)."""
+        """The extra arguments that `update` uses; "*" means any (an Optax transformation that takes all)."""
         return build(self).extra_args
 
     def _build(self) -> Body:
@@ -145,7 +145,7 @@ class GradientTransformation(Value):
         elif isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
             body = Pair(*(with_hyperparams(self, result[1], recorded) if recorded else result))
             body.atom = not parts
-            if parts:  # a combinator passes on what it is given: what it takes is what its parts take
+            if parts:  # a combinator passes on what it is given, so it takes what its parts take
                 body.extra_args = (body.extra_args - {"*"}).union(*(part.extra_args for part in parts))
         else:
             raise TypeError(f"{self.name} must return (init, update) or a transformation, its body gave {result!r}")
@@ -182,10 +182,10 @@ def transformation(
 ) -> Any:
     """Decorate a constructor whose body returns another transformation, `leafwise(…)` or `(init, update)`.
 
-    A step that is called without `jit` runs as one compiled function where all Python in it is this library's. A
-    constructor that you decorate is Python of your own, and so is a function among the arguments (a mask, a schedule):
-    then the whole step, with the parts around it, runs line by line, on arrays whose values can be printed and branched
-    on. In `jax.jit` or `make_step` it is traced, and must do without that.
+    A step called without `jit` runs as one compiled function if all Python in it is this library's. A constructor that
+    you decorate is Python of your own, and so is a function among the arguments (a mask, a schedule): then the whole
+    step, with the parts around it, runs line by line, on arrays whose values can be printed and branched on. Inside
+    `jax.jit` or `make_step` it is traced, and must not rely on that.
 
     Args:
       body: the constructor. Annotate numbers with their kind (`Decay`, `NonNegative`, `Positive`, `Real`): they then
@@ -194,10 +194,10 @@ def transformation(
         arguments that it uses as keyword-only parameters.
       record: hyperparameters whose value in use is kept in the state even if it is constant.
       cls: a subclass of `GradientTransformation` that its values belong to, for methods of their own.
-      name: what it is called, where that is not the body's name.
+      name: its name, where that is not the body's.
 
     Raises:
-      TypeError: a parameter is called as something that every value has (`name`, `init`, `formula`, …).
+      TypeError: a parameter has the name of an attribute of every value (`name`, `init`, `formula`, …).
 
     >>> import gradtx, jax
     >>> @gradtx.transformation
@@ -228,7 +228,7 @@ def optimizer(*, record: tuple[str, ...]) -> Callable[[Callable[P, Any]], Constr
 def optimizer(body: Any = None, /, *, record: tuple[str, ...] = ()) -> Any:
     """`transformation` for a whole optimizer: one whose updates are steps, and whose docstring names its source.
 
-    What carries it is listed by `gradtx.optimizers()`, in the catalogue and in the documentation.
+    What it decorates is listed by `gradtx.optimizers()`, in the catalogue and in the documentation.
     """
 
     def decorate(body: Any) -> Any:
@@ -242,13 +242,13 @@ def _pair(*functions: Any) -> Any:
     return functions
 
 
-# Running a transformation, own or foreign (any pair with `init` and `update`)
+# Running a transformation, ours or foreign (any pair with `init` and `update`)
 
 
 class Part(Kind):
     """The kind of an argument that is a transformation, or holds several."""
 
-    ordered = True  # of a dict of them, the order counts
+    ordered = True  # in a dict of them, the order counts
 
     def __repr__(self) -> str:
         return "Transformation"
@@ -296,7 +296,7 @@ def _compiled(tx: Any, updates: Tree, state: Tree, params: Tree, extra_args: dic
 
 
 def _are_arrays(tree: Tree) -> bool:
-    """Whether all leaves are arrays (or numbers) that are there, and not those of a trace that goes on."""
+    """Whether all leaves are concrete arrays (or numbers), not tracers of an ongoing trace."""
     return all(
         (isinstance(x, (jax.Array, np.ndarray, np.generic)) and present(x) and not isinstance(x, Tracer))
         or isinstance(x, (bool, int, float, complex))
@@ -305,7 +305,7 @@ def _are_arrays(tree: Tree) -> bool:
 
 
 def _is_ours(x: Any) -> bool:
-    """Whether all Python in it is this library's: no constructor of a user's, and no function (a mask, a schedule)."""
+    """Whether all Python in it is this library's: no constructor or function (a mask, a schedule) of a user's."""
     if isinstance(x, Static):
         return not callable(x.value) or isinstance(x.value, type)
     if not isinstance(x, Value):
@@ -318,11 +318,11 @@ def _is_ours(x: Any) -> bool:
 
 
 def _foreign_state(tx: GradientTransformation, updates: Tree, state: Tree, params: Tree) -> str | None:
-    """After a failure: if the state is not one that `tx` makes, say at which path it differs first."""
+    """After a failure: if the state is not one that `tx` makes, say at which path it first differs."""
     if params is None:
         params = updates
         if not all(map(present, jax.tree.leaves(updates, is_leaf=is_none))):
-            return None  # leaves that get no update this time: the parameters may have them
+            return None  # leaves without an update this time; the parameters may have them
     try:
         expected = jax.eval_shape(lambda p: initialize(tx, p), params)
     except Exception:  # the failure was not the state's

@@ -1,8 +1,8 @@
-"""Leaves: their dtypes, shapes and paths, and those that are None. The mathematics does not see them.
+"""Leaves: their dtypes, shapes and paths, and None leaves, kept out of the mathematics.
 
-Leaf-wise atoms are applied to trees in `lifting`. What works on whole trees writes
+Leaf-wise atoms are applied to trees in `lifting`. Code that works on whole trees writes
 `map_leaves(lambda m, g: b * m + (1 - b) * g, state.momentum, updates)`. The leaves arrive in float32 or wider, a None
-leaf (masked out, or not trainable) stays None, and leaves that do not fit together raise an error that names the path.
+leaf (masked out, or not trainable) stays None, and leaves that do not match raise an error that names the path.
 """
 
 import functools
@@ -40,7 +40,7 @@ Tree = Any
 
 
 class LeafError(ValueError):
-    """A leaf does not fit. Whoever was at work adds the leaf's path, and the transformation's name, on the way out."""
+    """A leaf does not fit. The leaf's path and the transformation's name are added as the error propagates."""
 
     owner: str | None = None
 
@@ -54,7 +54,7 @@ class LeafError(ValueError):
 
 
 def misfit(shape: tuple[int, ...], result: Any, path: str | None = None) -> LeafError:
-    """The error that an update of this shape has become another."""
+    """The error for an update of this shape that has become something else."""
     advice = "an update keeps the shape of its leaf"
     if result is not None and np.size(result) > np.prod(shape):
         advice = "a hyperparameter is an array that does not fit; for many values use jax.vmap(gradtx.adam)(rates)"
@@ -65,7 +65,7 @@ def misfit(shape: tuple[int, ...], result: Any, path: str | None = None) -> Leaf
 
 
 def path_string(path: tuple[Any, ...]) -> str:
-    """`('encoder', 0, 'kernel')` as JAX writes it becomes "encoder/0/kernel", the form that patterns match."""
+    """JAX's `('encoder', 0, 'kernel')` as "encoder/0/kernel", the form that patterns match."""
     return "/".join(map(key_name, path)) or "(the only leaf)"
 
 
@@ -75,7 +75,7 @@ def key_name(key: Any) -> str:
 
 
 def is_none(x: Any) -> bool:
-    """For `is_leaf`: None is a leaf of its own here, where JAX sees an empty tree."""
+    """For `is_leaf`: here None is a leaf, where JAX sees an empty tree."""
     return x is None
 
 
@@ -106,7 +106,7 @@ def as_float32(x: Any) -> Any:
 
 
 def no_wider(result: Any, row: list[Any]) -> Any:
-    """Undo a widening to float64 by a hyperparameter: the leaves alone decide the precision. Integers become floats."""
+    """Undo a widening to float64 by a hyperparameter: only the leaves determine precision. Integers become floats."""
     widest = functools.reduce(jnp.promote_types, (x.dtype for x in row))
     if not jnp.issubdtype(result.dtype, jnp.inexact):
         return result.astype(widest)
@@ -117,7 +117,7 @@ def no_wider(result: Any, row: list[Any]) -> Any:
 
 
 def present(leaf: Any) -> bool:
-    """False for None and for the gradient that JAX gives to an integer leaf (dtype float0): neither is a number."""
+    """False for None and for the gradient that JAX gives an integer leaf (dtype float0): neither is a number."""
     return leaf is not None and getattr(leaf, "dtype", None) != jax.dtypes.float0
 
 
@@ -170,15 +170,15 @@ def _first_difference(tree: Tree, other: Tree, name: str = "the first leaves", o
 
 
 def listed(tree: Tree) -> str:
-    """The first of the paths in a tree, as a message names them."""
+    """The first few paths in a tree, as a message lists them."""
     paths = _paths(tree)
     return ", ".join(f"'{p}'" for p in paths[:5]) + (f", … ({len(paths)} leaves)" if len(paths) > 5 else "")
 
 
 def check_match(updates: Tree, params: Tree) -> None:
-    """Raise if gradients do not have the structure and shapes of the parameters. Nothing broadcasts silently.
+    """Raise if gradients do not have the structure and shapes of the parameters. Nothing is broadcast silently.
 
-    A None gradient fits any parameter: it says 'not this one'.
+    A None gradient fits any parameter: it means "not this one".
     """
     structure: Any
     flat, structure = jax.tree.flatten(updates, is_leaf=is_none)
@@ -213,7 +213,7 @@ def _accumulator_dtype(leaf: Any, dtype: Any) -> Any:
 
 
 def full_like(params: Tree, value: Any, dtype: Any = None) -> Tree:
-    """Accumulators filled with `value`: the shapes and shardings of `params`, float32 or wider unless `dtype` says."""
+    """Accumulators filled with `value`: shapes and shardings of `params`, float32 or wider unless `dtype` is given."""
     return jax.tree.map(lambda p: jnp.full_like(p, value, dtype=_accumulator_dtype(p, dtype)), params)
 
 
@@ -223,7 +223,7 @@ def zeros_like(params: Tree, dtype: Any = None) -> Tree:
 
 
 def real_like(params: Tree) -> Tree:
-    """What |·| of these leaves looks like: complex leaves become real, the others are returned untouched."""
+    """Leaves with the dtype of |·|: complex leaves become real, the others are returned unchanged."""
     return jax.tree.map(lambda p: jnp.real(p) if jnp.iscomplexobj(p) else p, params)
 
 
@@ -254,7 +254,7 @@ def cast_like(tree: Tree, like: Tree) -> Tree:
 
 
 def unshared(tree: Tree, *others: Tree) -> Tree:
-    """`tree` with a buffer of its own for every leaf, so that it can be donated: what occurs twice, or in one of the
+    """`tree` with a separate buffer for every leaf, so that it can be donated: what occurs twice, or in one of the
     other trees, is copied."""
     seen = {id(leaf) for leaf in jax.tree.leaves(others)}
 
@@ -273,10 +273,10 @@ def unshared(tree: Tree, *others: Tree) -> Tree:
 
 
 def float_copies(params: Tree) -> Tree:
-    """The parameters in float32 or wider; None for those that are no floats."""
+    """The parameters in float32 or wider; None for those that are not floats."""
 
     def copy(p: Any) -> Any:
         inexact = jnp.issubdtype(jnp.result_type(p), jnp.inexact)
-        return jnp.asarray(p, as_float32(p).dtype) if inexact else None  # named, the dtype is not a weak one
+        return jnp.asarray(p, as_float32(p).dtype) if inexact else None  # a dtype given by name is not weak
 
     return jax.tree.map(copy, params)

@@ -1,7 +1,7 @@
 """A value is a constructor and its arguments.
 
-`adam(1e-3)` does not build closures. It remembers `adam` and `learning_rate=0.001`, and from that alone follows
-all that a value can do: print itself, compare and hash by content, pickle, be edited with `replace`, and be a pytree
+`adam(1e-3)` does not build closures. It remembers `adam` and `learning_rate=0.001`, and everything that a value can
+do follows from that: print itself, compare and hash by content, pickle, be edited with `replace`, and be a pytree
 whose leaves are its numbers. What the constructor's body returns is built on first use: JAX rebuilds pytrees
 with placeholders for leaves, and a placeholder must never reach the mathematics.
 """
@@ -67,7 +67,7 @@ class Ordered:
 
 
 def label_name(label: Any) -> str:
-    """The name of a group of leaves in a state and in paths."""
+    """The name of a group of leaves, in a state and in paths."""
     return f"re:{label.pattern}" if isinstance(label, re.Pattern) else str(label)
 
 
@@ -76,7 +76,7 @@ def _is_node(x: Any) -> bool:
 
 
 def wrap(argument: Any, ordered: bool = False) -> Any:
-    """Mark the leaves of one argument that are structure; decided once, when a user calls the constructor."""
+    """Mark those leaves of an argument that are structure; decided once, when a user calls the constructor."""
     if ordered and isinstance(argument, Mapping):
         return Ordered({plain(key): wrap(item) for key, item in argument.items()})
 
@@ -102,7 +102,7 @@ _kept: contextvars.ContextVar[Any] = contextvars.ContextVar("kept", default=(Non
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-    """Within it, what is computed from traced arguments is kept, too, for the trace that is going on."""
+    """A context in which what is computed from traced arguments is kept, too, for the current trace."""
     token = _kept.set((get_opaque_trace_state(), {}))
     try:
         yield
@@ -139,7 +139,7 @@ class Value:
     def __setattr__(self, name: str, _: Any) -> None:
         raise AttributeError(f"{self.name} is immutable; make another with replace({name}=…)")
 
-    # What it is made of
+    # Constructor and arguments
 
     @property
     def name(self) -> str:
@@ -148,14 +148,13 @@ class Value:
 
     @property
     def _rounded(self) -> dict[str, Any]:
-        """The arguments with their floats in JAX's precision, for computing with."""
+        """The arguments with their floats in JAX's precision, to compute with."""
         return {name: canonical(argument) for name, argument in self.arguments.items()}
 
     def _once(self, what: str, compute: Callable[[], Any]) -> Any:
-        """Compute something from the arguments on first use; anew when JAX's float precision is switched.
+        """Compute something from the arguments on first use, and again if JAX's float precision is switched.
 
-        What is kept is computed outside of any trace that is going on. With traced arguments it is kept only where
-        `keeping` says so.
+        What is kept is computed outside any current trace. With traced arguments it is kept only within `keeping`.
         """
         key = what, jax.dtypes.canonicalize_dtype(float)
         if key in self._built:
@@ -163,9 +162,9 @@ class Value:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             trace, kept = _kept.get()
             if (id(self), key) not in kept:
-                if trace != get_opaque_trace_state():  # what a trace within makes ends with that
+                if trace != get_opaque_trace_state():  # what an inner trace makes does not outlive it
                     return compute()
-                kept[id(self), key] = compute(), self  # itself, so that no other gets its id
+                kept[id(self), key] = compute(), self  # kept alive, so that no other value gets its id
             return kept[id(self), key][0]
         with jax.ensure_compile_time_eval():
             self._built[key] = compute()
@@ -178,7 +177,7 @@ class Value:
 
     @property
     def _named(self) -> dict[str, Any]:
-        """What was given by further names, as the stages of a chain may be."""
+        """What was given under additional names, as the stages of a chain may be."""
         return next((a for n, a in self.arguments.items() if self._parameter(n).kind.name == "VAR_KEYWORD"), {})
 
     def _parameter(self, name: str) -> inspect.Parameter:
@@ -187,8 +186,8 @@ class Value:
     def replace(self, **changes: Any) -> Self:
         """The same constructor with some arguments changed.
 
-        A name that is not an argument of this value is looked for in the values that it is made of, so that
-        `chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)` changes the rate of the one that has it.
+        A name that is not an argument of this value is looked up in the values that it is made of, so that
+        `chain(clip(1.0), adam(1e-3)).replace(learning_rate=3e-4)` changes the learning rate of `adam`.
 
         Raises:
           TypeError: nothing here has such an argument, or several parts have it.
@@ -286,7 +285,7 @@ class Value:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 yield from (("", item) for item in argument)
                 further = False
-            elif further:  # what stands before further positional arguments is positional, too
+            elif further:  # arguments before further positional ones are positional, too
                 yield "", argument
             elif parameter.kind is parameter.VAR_KEYWORD:
                 yield from argument.items()
@@ -311,12 +310,12 @@ def same(argument: Any, default: Any) -> bool:
     if argument is default:
         return True
     if default is None or isinstance(argument, bool) is not isinstance(default, bool):
-        return False  # for NumPy a dtype equals None, for Python 0 equals False
+        return False  # in NumPy a dtype may equal None, in Python 0 equals False
     return isinstance(argument, (float, int, str, tuple, np.dtype, Value)) and bool(argument == default)
 
 
 def show(argument: Any) -> str:
-    """An argument as its constructor's call would write it."""
+    """An argument as it would be written in a call of its constructor."""
     argument = plain(argument)
     if isinstance(argument, np.ndarray):
         if argument.size > 16:

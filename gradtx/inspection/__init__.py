@@ -1,4 +1,4 @@
-"""What there is and what it costs: optimizers by name, and a table of any one for a model."""
+"""Optimizers by name, and a table of what any one keeps and costs for a model."""
 
 from gradtx.inspection.describe import Description, describe
 from gradtx.inspection.registry import get, optimizers

@@ -1,4 +1,4 @@
-"""What an optimizer is made of and what it costs for a model, as a table: in the terminal, with rich, in Jupyter."""
+"""A table of what an optimizer is made of and what it costs for a model: in the terminal, with rich, in Jupyter."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ class Row(NamedTuple):
 
     name: str  # its constructor's, after its label or given name if it has one
     branch: str  # the lines that draw the tree in front of the name
-    path: tuple[str, ...]  # of its state within that of the whole
-    hyperparameters: dict[str, str]  # name -> value as it is written; a formula that is opened leaves them to its parts
+    path: tuple[str, ...]  # of its state within the whole state
+    hyperparameters: dict[str, str]  # name -> value as it is written; an expanded formula leaves them to its parts
     leaves: tuple[str, ...]  # paths of the parameters that it sees
-    chosen: bool  # whether these are not all that the stage around it sees
+    chosen: bool  # whether these are only some of those that the enclosing stage sees
     num_params: int
-    state_bytes: int  # with all that is in it
+    state_bytes: int  # its parts included
     keeps: tuple[str, ...]  # the statistics of the parameters in its state, unless its parts show them
-    dtypes: tuple[str, ...]  # of these
+    dtypes: tuple[str, ...]  # of these statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Description:
 
     @property
     def state_bytes(self) -> int:
-        """Of the whole state."""
+        """The size of the whole state."""
         return self.rows[0].state_bytes
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Description:
     __repr__ = __str__
 
     def __rich__(self) -> Any:
-        """As `rich.print` shows it: what a stage has to say stands in one column, so that 80 columns are enough."""
+        """The table for `rich.print`, with the details of a stage in one column, so that 80 characters are enough."""
         from rich import box
         from rich.table import Table
 
@@ -100,16 +100,17 @@ def describe(tx: InitAndUpdate, params: Tree, *, depth: int = 1) -> Description:
     """The stages of a transformation with their hyperparameters, the leaves that they see and the state that they keep.
 
     Args:
-      tx: the transformation; one of Optax is a stage without parts.
-      params: a pytree of arrays, or of `jax.ShapeDtypeStruct` for a model that does not fit: nothing is computed.
-      depth: how many formulas within one another are opened: 0 shows `adamw` as one stage, 1 its parts, 2 the parts of
-        `scale_by_adam`, and so on. Compositions (chains, partitions, wrappers) are always opened.
+      tx: the transformation; one from Optax is a stage without parts.
+      params: a pytree of arrays, or of `jax.ShapeDtypeStruct` for a model that does not fit in memory: nothing is
+        computed.
+      depth: how many levels of nested formulas to expand: 0 shows `adamw` as one stage, 1 its parts, 2 the parts of
+        `scale_by_adam`, and so on. Compositions (chains, partitions, wrappers) are always expanded.
 
     Returns:
       A `Description`: prints as a text table, in Jupyter as HTML, with `rich.print` as a rich table.
 
     Raises:
-      LeafError: a leaf of `params` is no array.
+      LeafError: a leaf of `params` is not an array.
       TypeError: `tx` is not a transformation.
 
     >>> import gradtx, jax, jax.numpy as jnp
@@ -138,7 +139,7 @@ def describe(tx: InitAndUpdate, params: Tree, *, depth: int = 1) -> Description:
 
 
 def _rows(stage: Stage, depth: int, around: Stage | None = None, above: str = "", last: bool = True) -> Iterator[Row]:
-    """The rows of a stage and of what is opened in it."""
+    """The rows of a stage and of its expanded parts."""
     tx = stage.tx
     formula = isinstance(tx, GradientTransformation) and tx.formula is not tx and not _held(tx)
     parts = stage.parts if not formula or depth > 0 else []
@@ -162,7 +163,7 @@ def _rows(stage: Stage, depth: int, around: Stage | None = None, above: str = ""
 
 
 def _statistics(stage: Stage, parts: list[Stage]) -> dict[str, set[str]]:
-    """The trees like the parameters that a stage keeps, apart from those of its parts: name -> dtypes."""
+    """The statistics of the parameters that a stage keeps itself, outside its parts: name -> dtypes."""
     of_params = set(by_path(stage.params))
     kept: dict[str, set[str]] = {}
     for entry in entries(stage.state):
@@ -175,7 +176,7 @@ def _statistics(stage: Stage, parts: list[Stage]) -> dict[str, set[str]]:
 
 
 def _held(tx: GradientTransformation) -> bool:
-    """Whether a transformation is given others."""
+    """Whether a transformation has others among its arguments."""
     leaves = jax.tree.leaves(list(tx.arguments.values()), is_leaf=is_transformation)
     return any(map(is_transformation, leaves))
 
@@ -185,14 +186,14 @@ def _paths(stage: Stage) -> tuple[str, ...]:
 
 
 def _name(stage: Stage, around: Stage | None) -> str:
-    """The constructor's name; before it the label or the name that the stage was given."""
+    """The constructor's name, preceded by the label or the name that the stage was given."""
     name = name_of(stage.tx)
     label = "/".join(stage.path[len(around.path) :]) if around else ""
     return name if label in ("", "inner_state") or label.startswith(name) else f"{label}: {name}"
 
 
 def _hyperparameters(tx: Any, opened: bool) -> dict[str, str]:
-    """The arguments that say something: numbers, unless the parts show them, and what is not the default."""
+    """The arguments worth showing: numbers, unless the parts show them, and whatever differs from its default."""
     if not isinstance(tx, GradientTransformation):
         return {}
     parameters = tx.constructor.signature.parameters

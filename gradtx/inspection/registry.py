@@ -1,6 +1,6 @@
-"""What the library has, by name.
+"""The constructors of the library, by name.
 
-The table is given to this module by `gradtx`, which knows what is public.
+The table is filled by `gradtx`, which knows what is public.
 """
 
 import difflib
@@ -45,7 +45,7 @@ def get(name: str, /, **arguments: Any) -> Value:
       **arguments: the constructor's.
 
     Raises:
-      LookupError: there is no such constructor; gives the names that look like it, or else all.
+      LookupError: there is no such constructor; the message lists similar names, or else all of them.
 
     >>> import gradtx
     >>> gradtx.get("sgd", learning_rate=0.1, momentum=0.9)
@@ -59,7 +59,7 @@ def get(name: str, /, **arguments: Any) -> Value:
 
 
 def suggestion(name: Any, known: Iterable[Any]) -> str:
-    """What to say of an unknown name: the known ones that look like it, or else all of them."""
+    """A hint for an unknown name: the known names that are similar, or else all of them."""
     names = {str(x).lower(): str(x) for x in known}
     close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) if isinstance(name, str) else []
     if close:

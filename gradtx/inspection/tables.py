@@ -1,4 +1,4 @@
-"""Tables of short texts, as a terminal and as Jupyter show them."""
+"""Tables of short texts, for the terminal and for Jupyter."""
 
 import html
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
-"""The optimizers, each a formula of a few lines over the atoms, in a file of its name.
+"""The optimizers: each is a formula of a few lines over the atoms, in a file of its own name.
 
-A file holds the method of one paper and its closest relatives: whole optimizers (`adam`, `adamw`), and what they are
-without the learning rate (`scale_by_adam`).
+A file holds the method of one paper and its closest relatives: whole optimizers (`adam`, `adamw`), and the same
+without the learning rate (`scale_by_adam`). Arguments that many optimizers share are explained once, in README's
+glossary.
 """
 
 from gradtx.optimizers.acprop import acprop, scale_by_acprop

@@ -1,4 +1,4 @@
-"""ACProp: Adam whose preconditioner knows earlier gradients only, centred at their mean."""
+"""ACProp: AdaBelief's preconditioner, taken from earlier gradients only and applied to the gradient itself."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["acprop", "scale_by_acprop"]
 
 @transformation
 def scale_by_acprop(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-16, eps_root: NonNegative = 1e-16) -> Any:
-    """g / (√ŝ + ε) with AdaBelief's s before this step, s ← β₂·s + (1−β₂)·(g − m)² + ε_root. See `acprop`.
+    """g / (√ŝ + ε) with AdaBelief's s from the previous step, s ← β₂·s + (1−β₂)·(g − m)² + ε_root. See `acprop`.
 
     State: two slots per parameter.
 
@@ -36,15 +36,15 @@ def acprop(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """The gradient by the deviation of earlier ones from what was expected: θ ← θ − η·g/(√ŝ + ε), then
-    s ← β₂·s + (1−β₂)·(g − m)² + ε_root, with m just computed. The first step divides by 1.
+    """Gradient descent with AdaBelief's preconditioner, taken from earlier gradients only: θ ← θ − η·g/(√ŝ + ε), then
+    s ← β₂·s + (1−β₂)·(g − m)² + ε_root, with the m just computed. The first step divides by 1.
 
-    (Optax takes the m of the step before; g − m is then larger by 1/β₁, and all steps are shorter by β₁.)
+    (Optax uses the m of the previous step; g − m is then larger by a factor of 1/β₁, and every step smaller by β₁.)
 
     Args:
       learning_rate: η.
-      b1: β₁ of m.
-      b2: β₂ of s.
+      b1: β₁, decay of m.
+      b2: β₂, decay of s.
       eps: ε, outside the root.
       eps_root: added to s at every step.
       weight_decay: λ, decoupled as in AdamW.

@@ -1,4 +1,4 @@
-"""AdaBelief: the rate from how far gradients are from what the momentum expects."""
+"""AdaBelief: Adam whose preconditioner measures how far gradients are from their momentum."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ __all__ = ["adabelief", "scale_by_belief"]
 
 
 class BeliefState(NamedTuple):
-    """The momentum m and the variance s around it, with the weights that correct them."""
+    """The momentum m and the variance s around it, with the weights for their bias correction."""
 
     momentum: Slot
     variance: Slot  # real
@@ -36,7 +36,7 @@ def scale_by_belief(
 ) -> Any:
     """Adam's direction times 1 / (√ŝ + ε), s ← β₂·s + (1−β₂)·(g − m)² + ε_root. See `adabelief`.
 
-    An atom of its own, because direction and rate share one momentum. State: two slots per parameter.
+    An atom of its own, because direction and preconditioner share one momentum. State: two slots per parameter.
 
     Source: Zhuang et al. 2020, https://arxiv.org/abs/2010.07468
     """
@@ -49,7 +49,7 @@ def scale_by_belief(
 
     def advance(s: BeliefState, g: jax.Array) -> BeliefState:
         m = average(b1, s.momentum, bounded(g))
-        v = b2 * s.variance + ((1 - b2) * abs_squared(g - m) + eps_root)  # as v + ε_root XLA would compute v twice
+        v = b2 * s.variance + ((1 - b2) * abs_squared(g - m) + eps_root)  # with v + ε_root, XLA computes v twice
         return s._replace(momentum=m, variance=v)
 
     def emit(s: BeliefState, g: jax.Array) -> jax.Array:
@@ -72,11 +72,12 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Long steps where gradients are as expected: s ← β₂·s + (1−β₂)·(g − m)² + ε_root, θ ← θ − η·m̂/(√ŝ + ε).
+    """Adam with the variance of the gradients around their momentum in place of v, so that steps are long where
+    gradients are as predicted: s ← β₂·s + (1−β₂)·(g − m)² + ε_root, θ ← θ − η·m̂/(√ŝ + ε).
 
     Args:
       learning_rate: η.
-      b1: β₁; the surprise g − m is taken of the new m.
+      b1: β₁; g − m uses the new m.
       b2: β₂.
       eps: ε, outside the root.
       eps_root: added to s at every step.

@@ -1,4 +1,4 @@
-"""AdaBound and AMSBound: rates per element that start as Adam's and end as SGD's, between bounds that close."""
+"""AdaBound and AMSBound: per-element step sizes that start as Adam's and are clipped ever closer to SGD's."""
 
 from typing import Any
 
@@ -58,21 +58,21 @@ def adabound(
     eps: NonNegative = 1e-8,
     base_lr: Positive | None = None,
 ) -> Any:
-    """Adam whose rates are kept between bounds that close in on SGD's.
+    """Adam whose per-element step sizes are clipped between bounds that converge to SGD's learning rate.
 
     θ ← θ − clip(η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), l, u)·m, with
 
     l = f·(1 − 1/(γt+1)), u = f·(1 + 1/(γt)), f = final_lr·η/η₀.
 
     Args:
-      learning_rate: η. The bounds follow a schedule.
+      learning_rate: η; if it is a schedule, the bounds follow it.
       b1: β₁.
       b2: β₂.
-      final_lr: the rate of SGD that it ends as.
+      final_lr: the learning rate of the SGD that it turns into.
       gamma: γ, how fast the bounds close.
       eps: ε.
-      base_lr: η₀, the rate at which the final rate is `final_lr`; by default η, of a schedule its first value (give it
-        when the schedule starts from 0).
+      base_lr: η₀, the learning rate at which the bounds converge to `final_lr`; by default η, or its first value if it
+        is a schedule (required if that is 0).
 
     State: two slots per parameter.
 
@@ -121,13 +121,13 @@ def adaboundw(
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
 ) -> Any:
-    """AdaBound with decoupled weight decay, θ ← θ − (rate·m + η·λ·θ), as AdamW has it.
+    """AdaBound with AdamW's decoupled weight decay: θ ← θ − (r·m + η·λ·θ), r being AdaBound's clipped step sizes.
 
     Args:
       weight_decay: λ.
       mask: which leaves decay; see `masked`.
 
-    The others as for `adabound`.
+    The other arguments are those of `adabound`.
 
     Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843; Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
 

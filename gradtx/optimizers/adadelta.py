@@ -27,7 +27,7 @@ class AdadeltaState(NamedTuple):
 
 @transformation
 def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
-    """Scale by the ratio of two root mean squares, of the steps and of the gradients: u = √(x + ε)/√(s + ε)·g.
+    """Scale by the root mean square of the steps over that of the gradients: u = √(x + ε)/√(s + ε)·g.
 
     Args:
       rho: ρ, the decay of s (of g²) and of x (of u²).
@@ -47,7 +47,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
         return AdadeltaState(squared, average(rho, s.squared_update, step))
 
     def emit(s: AdadeltaState, g: jax.Array) -> jax.Array:
-        # From the new x, so that the old one can be overwritten: solving the average for the x before gives
+        # Computed from the new x, so that the old one can be overwritten: solving the average for the old x gives
         # x + ε = (x' + ρ·ε)·(s + ε) / (ρ·(s + ε) + (1−ρ)·g²), without cancellation.
         below = average(rho, s.squared_gradient + eps, abs_squared(g))
         return bounded(g) * jnp.sqrt((s.squared_update + rho * eps) / (below + least(below.dtype)))
@@ -63,13 +63,14 @@ def adadelta(
     weight_decay: NonNegative | None = None,
     weight_decay_mask: Any = None,
 ) -> Any:
-    """Steps in the units of the parameters, so that no rate has to be set: θ ← θ − η·√(x + ε)/√(s + ε)·g.
+    """Steps in the units of the parameters, so that no learning rate has to be set: θ ← θ − η·√(x + ε)/√(s + ε)·g, with
+    averages s of squared gradients and x of squared steps.
 
     Args:
-      learning_rate: η, a factor that the paper does not have.
+      learning_rate: η, a factor that is not in the paper.
       rho: ρ.
       eps: ε; it sets the size of the first steps.
-      weight_decay: λ, added to the gradient as λ·θ; None for none (Optax's 0 would read the parameters for nothing).
+      weight_decay: λ, added to the gradient as λ·θ; None for none (Optax's 0 needlessly reads the parameters).
       weight_decay_mask: which leaves decay; see `masked`.
 
     Source: Zeiler 2012, https://arxiv.org/abs/1212.5701

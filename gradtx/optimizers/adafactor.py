@@ -1,4 +1,4 @@
-"""Adafactor: Adam's preconditioner in the memory of a row and a column."""
+"""Adafactor: Adam's preconditioner stored as one row and one column per matrix."""
 
 from typing import Any
 
@@ -32,18 +32,19 @@ def adafactor(
     factored: bool = True,
     weight_decay_mask: Any = None,
 ) -> Any:
-    """Adaptive rates in the memory of a row and a column per matrix; updates bounded, in units of the parameter.
+    """Adam's preconditioner stored as one row and one column per matrix; updates are clipped, and scaled by the size of
+    each parameter.
 
     Args:
-      learning_rate: η; None for 1, with a rate relative to the size of each parameter.
+      learning_rate: η, relative to the size of each parameter if `multiply_by_parameter_scale`; None for 1.
       min_dim_size_to_factor: smaller matrices keep a full second moment.
       decay_rate: c in β₂ₜ = 1 − t^−c.
-      decay_offset: steps that do not count in t.
-      multiply_by_parameter_scale: steps relative to the root mean square of each parameter.
+      decay_offset: the number of steps not counted in t.
+      multiply_by_parameter_scale: multiply updates by the root mean square of each parameter.
       clipping_threshold: d, the largest root mean square of a leaf's update; None for no bound.
-      momentum: decay of an average of the updates; None for none. It averages before the rate is applied, so that a
-        schedule is not smeared over time (Optax averages after it; the two agree for constant rates).
-      dtype_momentum: its dtype.
+      momentum: decay of an average of the updates; None for none. It averages before the learning rate is applied, so
+        that a schedule is not smeared over time (Optax averages after it; the two agree for a constant learning rate).
+      dtype_momentum: dtype of that average.
       weight_decay_rate: λ, not multiplied by η; None for none.
       eps: added to g².
       factored: False keeps full second moments.

@@ -1,4 +1,4 @@
-"""AdaGrad: divide by the root of all squared gradients."""
+"""AdaGrad: divide by the root of the sum of all squared gradients."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ def adagrad(
     *,
     eps_in_sqrt: bool = True,
 ) -> Any:
-    """Rates that fall with all that was seen: s ← s + g², θ ← θ − η·g/√(s + ε).
+    """Per-element step sizes that shrink as squared gradients add up: s ← s + g², θ ← θ − η·g/√(s + ε).
 
     Args:
       learning_rate: η.
-      initial_accumulator_value: what s starts from (torch: 0).
+      initial_accumulator_value: initial value of s (torch: 0).
       eps: ε.
       eps_in_sqrt: False for torch's √s + ε.
 

@@ -1,4 +1,4 @@
-"""Adam: momentum corrected for its start, times the inverse root of the average square.
+"""Adam: bias-corrected momentum times the inverse root mean square of the gradients.
 
 scale_by_adam = product( direction, inverse_rms ) = m̂ / (√v̂ + ε)"""
 
@@ -30,7 +30,7 @@ def scale_by_adam(
     Args:
       b1: β₁, decay of the average m of g.
       b2: β₂, decay of the average v of g².
-      eps: ε, outside the root and after the correction.
+      eps: ε, outside the root, added after bias correction.
       eps_root: ε_root, inside the root.
       mu_dtype: dtype of m.
       nesterov: NAdam's direction.
@@ -53,13 +53,13 @@ def adam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Momentum divided by the root mean square, both corrected for their start: θ ← θ − η·m̂/(√v̂ + ε).
+    """Momentum divided by the root mean square of the gradients, both bias-corrected: θ ← θ − η·m̂/(√v̂ + ε).
 
     Args:
       learning_rate: η.
       b1: β₁, decay of the average m of g.
       b2: β₂, decay of the average v of g².
-      eps: ε, outside the root and after the correction (Keras: 1e-7).
+      eps: ε, outside the root, added after bias correction (Keras: 1e-7).
       eps_root: inside the root.
       mu_dtype: dtype of m.
       nesterov: NAdam's direction.
@@ -102,8 +102,8 @@ def adamw(
 ) -> Any:
     """Adam with decoupled weight decay: θ ← θ − η·(m̂/(√v̂ + ε) + λ·θ).
 
-    The decay is multiplied by η, a schedule included (as in torch and Optax). For a decay that does not follow the
-    schedule, −λ·θ, put `chain(set_to_zero(), add_decayed_weights(λ), scale(-1.0))` beside `adam` with `add`.
+    The decay is multiplied by η, including its schedule (as in torch and Optax). For a decay of −λ·θ that ignores the
+    schedule, use `add` to combine `adam` with `chain(set_to_zero(), add_decayed_weights(λ), scale(-1.0))`.
 
     Args:
       learning_rate: η.

@@ -1,4 +1,4 @@
-"""Adam-atan2: an arctangent in the place of ε."""
+"""Adam-atan2: an arctangent in place of ε."""
 
 from typing import Any
 
@@ -23,15 +23,15 @@ def adam_atan2(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """Adam without an ε: θ ← θ − η·(a·atan2(m̂, b·√v̂) + λ·θ). Scaling all gradients changes nothing, however small
-    they are.
+    """Adam with an arctangent in place of ε: θ ← θ − η·(a·atan2(m̂, b·√v̂) + λ·θ). Steps do not depend on the scale of
+    the gradients, however small they are.
 
     Args:
       learning_rate: η.
       b1: β₁.
       b2: β₂.
       a: the size of a step; 1.27 ≈ 4/π makes it η where m̂ = √v̂.
-      b: where the arctangent bends.
+      b: the ratio m̂/√v̂ around which the arctangent starts to flatten.
       weight_decay: λ, decoupled.
       mask: which leaves decay; see `masked`.
 

@@ -1,4 +1,4 @@
-"""AdaMax: Adam with an infinity norm in the place of the root mean square."""
+"""AdaMax: Adam with an infinity norm in place of the root mean square."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def adamax(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: 
     Args:
       learning_rate: η.
       b1: β₁.
-      b2: β₂, how fast the maximum decays.
+      b2: β₂, decay of the maximum.
       eps: ε.
 
     Source: Kingma & Ba 2015, section 7.1, https://arxiv.org/abs/1412.6980
@@ -62,7 +62,7 @@ def adamaxw(
       weight_decay: λ.
       mask: which leaves decay; see `masked`.
 
-    The others as for `adamax`.
+    The other arguments are those of `adamax`.
 
     Source: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
 

@@ -1,4 +1,4 @@
-"""AdaMod: a preconditioner that cannot leap above its own average."""
+"""AdaMod: Adam's step sizes, bounded by their own moving average."""
 
 from typing import Any
 
@@ -21,16 +21,16 @@ def adamod(
     b3: Decay = 0.9999,
     eps: NonNegative = 1e-8,
 ) -> Any:
-    """Adam whose rates are bounded by their own long average: r = η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε),
-    s ← β₃·s + (1−β₃)·r, θ ← θ − min(r, s)·m.
+    """Adam whose per-element step sizes r are bounded by their own long-term average s:
+    r = η·√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), s ← β₃·s + (1−β₃)·r, θ ← θ − min(r, s)·m.
 
-    The average starts from zero: it is a warm-up, too.
+    The average starts from zero, so it also acts as a warm-up.
 
     Args:
       learning_rate: η.
       b1: β₁.
       b2: β₂.
-      b3: β₃, of the average of the rates.
+      b3: β₃, decay of s.
       eps: ε.
 
     State: three slots per parameter.

@@ -1,4 +1,4 @@
-"""Adan: an average of g and one of its changes, together Nesterov's momentum."""
+"""Adan: Nesterov's momentum from an average of the gradients and one of their changes."""
 
 from typing import Any, NamedTuple
 
@@ -19,12 +19,12 @@ __all__ = ["adan", "scale_by_adan"]
 
 
 class AdanState(NamedTuple):
-    """The averages m of g, v of its changes d and n of (g + (1−β₂)·d)², with the weights that correct them."""
+    """The averages m of g, v of its changes d and n of (g + (1−β₂)·d)², with the weights for their bias correction."""
 
     momentum: Slot
     change: Slot
     second_moment: Slot  # real
-    last: Slot  # the gradients of the step before
+    last: Slot  # the gradients of the previous step
     momentum_weight: Weight  # 1−β₁ᵗ
     change_weight: Weight  # 1−β₂ᵗ
     second_moment_weight: Weight  # 1−β₃ᵗ
@@ -38,9 +38,9 @@ def scale_by_adan(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> Any:
-    """Nesterov's momentum from averages of g and of its changes, over a root mean square of both. See `adan`.
+    """Nesterov's momentum from averages of g and of its changes, divided by a root mean square of both. See `adan`.
 
-    An atom of its own, because direction and rate share the changes. State: four slots per parameter.
+    An atom of its own, because direction and preconditioner share the changes. State: four slots per parameter.
 
     Source: Xie et al. 2022, https://arxiv.org/abs/2208.06677
     """
@@ -85,7 +85,7 @@ def adan(
     """Adaptive Nesterov momentum: with the change d = g − g₋₁ and averages m of g, v of d, n of (g + (1−β₂)·d)²,
     θ ← (θ − η·(m̂ + (1−β₂)·v̂)/(√n̂ + ε)) / (1 + η·λ).
 
-    The decay is the paper's. (Optax decays as AdamW does, θ − η·(u + λ·θ).)
+    Weight decay follows the paper. (Optax decays as AdamW does, θ − η·(u + λ·θ).)
 
     Args:
       learning_rate: η; larger than Adam's.

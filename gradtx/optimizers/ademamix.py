@@ -1,4 +1,4 @@
-"""AdEMAMix: a short average of the gradient plus a far longer one."""
+"""AdEMAMix: a short average of the gradients plus a much longer one."""
 
 from typing import Any
 
@@ -47,16 +47,16 @@ def ademamix(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """AdamW that also remembers very old gradients: θ ← θ − η·((m̂₁ + α·m₂)/(√v̂ + ε) + λ·θ).
+    """AdamW with a second, much longer average m₂ of the gradients: θ ← θ − η·((m̂₁ + α·m₂)/(√v̂ + ε) + λ·θ).
 
-    The long average m₂ is not corrected for its start, so that it fills slowly. The paper warms α up, and β₃ too:
-    give schedules.
+    The long average m₂ is not bias-corrected, so it builds up slowly. The paper also warms up α and β₃: pass
+    schedules for that.
 
     Args:
       learning_rate: η.
-      b1: β₁ of the short average.
-      b2: β₂ of the squares.
-      b3: β₃ of the long average; 0.999 suits short runs better.
+      b1: β₁, decay of the short average.
+      b2: β₂, decay of the average of squares.
+      b3: β₃, decay of the long average; 0.999 suits short runs better.
       alpha: α, the weight of the long average.
       eps: ε.
       eps_root: inside the root.
@@ -91,7 +91,7 @@ def scale_by_simplified_ademamix(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> Any:
-    """A heavy ball and the gradient, with Adam's preconditioner: (b + α·g) / (√(v̂ + ε_root) + ε), b ← β₁·b + g.
+    """Heavy-ball momentum plus gradient, with Adam's preconditioner: (b + α·g) / (√(v̂ + ε_root) + ε), b ← β₁·b + g.
 
     State: two slots per parameter.
 
@@ -111,9 +111,9 @@ def simplified_ademamix(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """AdEMAMix with one average: b ← β₁·b + g, θ ← θ − η·((b + α·g)/(√v̂ + ε) + λ·θ).
+    """AdEMAMix with a single momentum: b ← β₁·b + g, θ ← θ − η·((b + α·g)/(√v̂ + ε) + λ·θ).
 
-    b is a sum, 1/(1−β₁) times an average: η is as much smaller than Adam's.
+    b is a sum, 1/(1−β₁) times an average, so η must be smaller than Adam's by the same factor.
 
     Args:
       learning_rate: η.

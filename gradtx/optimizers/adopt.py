@@ -1,4 +1,4 @@
-"""ADOPT: Adam whose preconditioner knows earlier gradients only, so that none chooses its own step.
+"""ADOPT: Adam whose preconditioner excludes the current gradient.
 
 scale_by_adopt = chain( product( identity, 1 / √ of the average before this step ), clip, momentum )
 """
@@ -30,13 +30,13 @@ def scale_by_adopt(
     use_clipping: bool = True,
     clip_value_fn: Real = FOURTH_ROOT,
 ) -> Any:
-    """The average of gradients that are divided first: m ← β₁·m + (1−β₁)·clip(g/max(√v, ε), ±c(t)). See `adopt`.
+    """Momentum of preconditioned gradients: m ← β₁·m + (1−β₁)·clip(g/max(√v, ε), ±c(t)). See `adopt`.
 
     State: two slots per parameter.
 
     Source: Taniguchi et al. 2024, https://arxiv.org/abs/2411.02853
     """
-    # max(√v, ε) is the root of max(v, ε²). The first gradient only starts v: its rate is 1/√∞ = 0.
+    # max(√v, ε) is the root of max(v, ε²). The first gradient only initialises v: it is scaled by 1/√∞ = 0.
     preconditioner = chain(
         square(),
         delayed_ema(after_first_step(b2)),
@@ -59,20 +59,20 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Real = FOURTH_ROOT,
 ) -> Any:
-    """Adam that converges with any β₂: each gradient is divided by the root of an average that it is not yet in, and
-    momentum is taken after that. m ← β₁·m + (1−β₁)·clip(g/max(√v, ε), ±c), θ ← θ − η·m, v ← β₂·v + (1−β₂)·g².
+    """Adam that converges with any β₂: each gradient is divided by the root mean square of earlier ones, then averaged:
+    m ← β₁·m + (1−β₁)·clip(g/max(√v, ε), ±c), θ ← θ − η·m, v ← β₂·v + (1−β₂)·g².
 
-    The first gradient starts v and moves nothing.
+    The first gradient initialises v and moves nothing.
 
     Args:
       learning_rate: η.
       b1: β₁.
       b2: β₂.
-      eps: ε, the least root to divide by.
+      eps: ε, the smallest divisor.
       mu_dtype: dtype of m.
-      nesterov: look ahead, β₁·m + (1−β₁)·u with the m just computed.
-      use_clipping: False for no bounds.
-      clip_value_fn: c, of the number of earlier steps, t^¼.
+      nesterov: look ahead: β₁·m + (1−β₁)·u with the m just computed.
+      use_clipping: False for no clipping.
+      clip_value_fn: c as a function of the number t of earlier steps; by default t^¼.
 
     Source: Taniguchi et al. 2024, https://arxiv.org/abs/2411.02853
 

@@ -47,10 +47,10 @@ def amsgrad(
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> Any:
-    """Adam whose rates never rise: x ← max(x, v), θ ← θ − η·m̂/(√(x/(1−β₂ᵗ)) + ε).
+    """Adam that divides by the largest root mean square so far: x ← max(x, v), θ ← θ − η·m̂/(√(x/(1−β₂ᵗ)) + ε).
 
-    The maximum is taken before the correction, as in the paper and in torch. Optax takes it after, which is this
-    formula with `running_max()` behind `bias_correction(b2)`: early, overcorrected values then stay for good.
+    The maximum is taken before bias correction, as in the paper and in torch. Optax takes it afterwards, which is this
+    formula with `running_max()` after `bias_correction(b2)`: early, overcorrected values then persist.
 
     Args:
       learning_rate: η.
@@ -59,7 +59,7 @@ def amsgrad(
       eps: ε.
       eps_root: inside the root.
       mu_dtype: dtype of m.
-      bias_correction_mu: False for m in the place of m̂, as in the paper.
+      bias_correction_mu: False for m in place of m̂, as in the paper.
       bias_correction_nu: False for √x + ε, as in the paper.
 
     Source: Reddi et al. 2018, https://arxiv.org/abs/1904.09237

@@ -30,7 +30,7 @@ class CocobState(NamedTuple):
 
 @transformation
 def scale_by_cocob(alpha: NonNegative = 100.0, eps: NonNegative = 1e-8) -> Any:
-    """The step to where coin betting stands: θ₀ − Σg/(L·max(G + L, α·L))·(L + R) − θ. See `cocob`.
+    """The step to the point that coin betting gives: θ₀ − Σg/(L·max(G + L, α·L))·(L + R) − θ. See `cocob`.
 
     State: five slots per parameter. Needs the parameters.
 
@@ -51,7 +51,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: NonNegative = 1e-8) -> Any:
 
     def emit(s: CocobState, p: jax.Array) -> jax.Array:
         largest, tiny = s.largest, least(s.largest.dtype)
-        # Two quotients of like sizes: their product would overflow or vanish in between.
+        # Two quotients of similar magnitudes: a single one, over a product, could overflow or underflow.
         fraction = s.cumulative_gradients / (largest + tiny)
         wealth = (largest + s.reward) / (jnp.maximum(s.absolute_sum + largest, alpha * largest) + tiny)
         return fraction * wealth + (s.initial_params - p)
@@ -67,15 +67,15 @@ def cocob(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """Each element bets on the sign of its next gradient, and moves by what it bets:
+    """Coin betting, with no learning rate to set: each element bets on its next gradient's sign and moves by its bet.
 
         L ← max(L, |g|),  G ← G + |g|,  R ← max(0, R − g·(θ − θ₀)),  θ ← θ₀ − Σg/(L·max(G + L, α·L))·(L + R)
 
     Args:
-      learning_rate: η, multiplied on the gradients; bets do not depend on their size.
-      alpha: α, the first bets are 1/α of what there is.
-      eps: what L starts from.
-      weight_decay: λ of g + λ·θ.
+      learning_rate: η, a factor on the gradients; the bets do not depend on their scale.
+      alpha: α; the first bets are 1/α of the capital.
+      eps: initial value of L.
+      weight_decay: λ, added to the gradient: g + λ·θ.
       mask: which leaves decay; see `masked`.
 
     State: five slots per parameter. Needs the parameters, in `init` too.

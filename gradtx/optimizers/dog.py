@@ -1,7 +1,7 @@
-"""Distance over gradients: how far the parameters have come tells how far to go.
+"""Distance over gradients: a learning rate from how far the parameters have moved.
 
-dog     distance over the root of all squared gradients
-dowg    the same, weighted with the distances"""
+dog     distance over the root of the sum of all squared gradients
+dowg    the same, weighted by the distances"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,15 +25,15 @@ Tree = Any
 
 
 class DistanceState(NamedTuple):
-    """Where it started, how far it has been, and the gradients that it has seen."""
+    """The initial parameters, the largest distance from them, and the norm of all gradients so far."""
 
     initial_params: Slot  # in float32 or wider
-    max_distance: Number  # the largest ‖θ − θ₀‖, or what it is taken for at first
+    max_distance: Number  # the largest ‖θ − θ₀‖ so far, or its initial estimate
     gradient_norm: Number  # the root of the (weighted) sum of all ‖g‖²
 
 
 class _Reach(NamedTuple):
-    """What all leaves share in a step."""
+    """What all leaves share within a step."""
 
     distance: jax.Array
     seen: jax.Array  # the root of the sum of all ‖g‖²
@@ -41,11 +41,11 @@ class _Reach(NamedTuple):
 
 
 def _by_distance(first: Any, rate: Callable[[DistanceState, jax.Array, jax.Array], _Reach]) -> Any:
-    """Scale by a rate of the distance from the start and the norm of the gradients, over all leaves.
+    """Scale by a function of the distance from the start and the norm of the gradients, over all leaves.
 
     Args:
-      first: of the parameters, what the distance is taken for at first.
-      rate: of the state, the largest distance and the norm of this gradient.
+      first: a function of the parameters, the initial estimate of the distance.
+      rate: a function of the state, the largest distance and the norm of this gradient.
     """
     return leafwise(
         init=lambda p: DistanceState(as_float32(p), 0.0, 0.0),
@@ -91,17 +91,17 @@ def dog(
     weight_decay: NonNegative | None = None,
     mask: Any = None,
 ) -> Any:
-    """Gradient descent whose rate is the distance over the gradients: θ ← θ − η·r/√(Σ‖g‖² + ε)·g,
-    r = max(r, ‖θ − θ₀‖), over all leaves together.
+    """Gradient descent whose learning rate is the distance from the start over the norm of all gradients:
+    θ ← θ − η·r/√(Σ‖g‖² + ε)·g, r = max(r, ‖θ − θ₀‖), over all leaves together.
 
     The authors evaluate an average of the parameters: `chain(dog(), ema_params(0.99))`.
 
     Args:
-      learning_rate: η; a schedule relative to 1.
-      init_step: what the first step is: ("heuristic", α) for r = α·(1 + ‖θ₀‖), with α 1e-6, or 1e-4 with batch
-        normalisation; ("distance", r); or ("learning_rate", rate) for the step of the first gradient that is not 0.
+      learning_rate: η, an extra factor: 1, or a schedule relative to 1.
+      init_step: sets the first step: ("heuristic", α) for r = α·(1 + ‖θ₀‖), with α 1e-6, or 1e-4 with batch
+        normalisation; ("distance", r); or ("learning_rate", rate) for the first nonzero gradient times `rate`.
       eps: ε.
-      weight_decay: λ of g + λ·θ; None for none.
+      weight_decay: λ, added to the gradient: g + λ·θ; None for none.
       mask: which leaves decay; see `masked`.
 
     State: one slot per parameter. Needs the parameters, in `init` too.
@@ -118,10 +118,10 @@ def dog(
 
 
 class LeafDistanceState(NamedTuple):
-    """Where it started, and for each leaf how far it has been and the gradients that it has seen."""
+    """The initial parameters, and for each leaf the largest distance from them and the norm of all gradients so far."""
 
     initial_params: Slot
-    max_distance: Factored  # ‖θ − θ₀‖ at most so far, or what it is taken for at first
+    max_distance: Factored  # the largest ‖θ − θ₀‖ so far, or its initial estimate
     gradient_norm: Factored  # the root of the sum of all ‖g‖²
 
 
@@ -132,8 +132,8 @@ def scale_by_distance_over_gradients(
     param_dtype: Dtype = jnp.float32,
     global_scale: Real = 1.0,
 ) -> Any:
-    """`scale_by_dog` leaf by leaf (L-DoG): s·r/√(Σ‖g‖² + ε)·g, with r the largest ‖θ − θ₀‖ so far, at first
-    α·(1 + ‖θ₀‖).
+    """`scale_by_dog` leaf by leaf (L-DoG): s·r/√(Σ‖g‖² + ε)·g, with r the largest ‖θ − θ₀‖ so far,
+    initially α·(1 + ‖θ₀‖).
 
     Args:
       reps_rel: α; 1e-4 with batch normalisation.
@@ -193,13 +193,14 @@ def dowg(
     weight_decay: NonNegative | None = None,
     mask: Any = None,
 ) -> Any:
-    """`dog` with later gradients counted more: s ← s + r²·‖g‖², θ ← θ − η·r²/(√s + ε)·g, r = max(r, ‖θ − θ₀‖).
+    """`dog` with each gradient weighted by the distance at its step: s ← s + r²·‖g‖², θ ← θ − η·r²/(√s + ε)·g,
+    r = max(r, ‖θ − θ₀‖).
 
     Args:
-      learning_rate: η; a schedule relative to 1.
-      init_estim_sq_dist: what r² starts from; None for ε.
+      learning_rate: η, an extra factor: 1, or a schedule relative to 1.
+      init_estim_sq_dist: initial value of r²; None for ε.
       eps: ε.
-      weight_decay: λ of g + λ·θ; None for none.
+      weight_decay: λ, added to the gradient: g + λ·θ; None for none.
       mask: which leaves decay; see `masked`.
 
     State: one slot per parameter. Needs the parameters, in `init` too.

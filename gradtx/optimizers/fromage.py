@@ -14,12 +14,12 @@ __all__ = ["fromage"]
 
 @optimizer
 def fromage(learning_rate: NonNegative, min_norm: NonNegative = 1e-6) -> Any:
-    """Each layer moves by a share of its own norm, and is then shortened by as much as it has grown:
+    """Each layer takes a step proportional to its own norm, and is then rescaled so that its norm does not grow:
     θ ← (θ − η·‖θ‖/‖g‖·g) / √(1 + η²).
 
     Args:
-      learning_rate: η, relative; 0.01 is a good first guess everywhere.
-      min_norm: norms below this count as this.
+      learning_rate: η, relative to a layer's norm; 0.01 is a good first guess for any model.
+      min_norm: smaller norms are replaced by this.
 
     Needs the parameters.
 
@@ -32,7 +32,7 @@ def fromage(learning_rate: NonNegative, min_norm: NonNegative = 1e-6) -> Any:
     >>> [f"{p:.3f}" for p in x + updates]  # a turn: its norm is still 4
     ['3.200', '-2.400']
     """
-    growth = learning_rate**2 / (1 + (1 + learning_rate**2) ** 0.5)  # √(1 + η²) − 1, without its cancellation
+    growth = learning_rate**2 / (1 + (1 + learning_rate**2) ** 0.5)  # √(1 + η²) − 1, without cancellation
     return chain(
         scale_by_trust_ratio(min_norm),
         scale_by_learning_rate(learning_rate),

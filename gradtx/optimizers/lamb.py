@@ -23,7 +23,7 @@ def lamb(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """Adam with layer-wise rates for large batches: u = m̂/(√v̂ + ε) + λ·θ, θ ← θ − η·‖θ‖/‖u‖·u for each leaf.
+    """Adam with a trust ratio per layer, for large batches: u = m̂/(√v̂ + ε) + λ·θ, θ ← θ − η·‖θ‖/‖u‖·u for each leaf.
 
     Args:
       learning_rate: η.

@@ -22,7 +22,7 @@ def laprop(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """Momentum of normalised gradients, where Adam normalises the momentum: m ← β₁·m + (1−β₁)·g/(√v̂ + ε),
+    """Adam that normalises the gradients before averaging them, not afterwards: m ← β₁·m + (1−β₁)·g/(√v̂ + ε),
     θ ← θ − η·(m̂ + λ·θ).
 
     Args:

@@ -1,4 +1,4 @@
-"""LARS: gradient descent with a rate for each layer."""
+"""LARS: gradient descent with a trust ratio for each layer."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ def lars(
     momentum: Decay = 0.9,
     nesterov: bool = False,
 ) -> Any:
-    """Layer-wise rates for large batches: each leaf moves in proportion to its own norm, b ← μ·b + η·c·‖θ‖/‖u‖·u with
-    u = g + λ·θ.
+    """Momentum SGD with a trust ratio per layer, for large batches: each leaf moves in proportion to its own norm,
+    b ← μ·b + η·c·‖θ‖/‖u‖·u with u = g + λ·θ.
 
     Args:
       learning_rate: η.

@@ -1,10 +1,10 @@
-"""Directions from the curvature that past steps have met: L-BFGS.
+"""L-BFGS: search directions from the curvature measured along past steps.
 
-The last m steps s and the changes y of the gradient along them stand for the inverse Hessian H, with H·y = s:
+The last m steps s and the changes y of the gradient along them define an inverse Hessian H with H·y = s:
 
-    H ← (I − ρ·s·yᵀ)·H·(I − ρ·y·sᵀ) + ρ·s·sᵀ,      ρ = 1 / ⟨s, y⟩,      from H = γ·I on
+    H ← (I − ρ·s·yᵀ)·H·(I − ρ·y·sᵀ) + ρ·s·sᵀ,      ρ = 1 / ⟨s, y⟩,      starting from H = γ·I
 
-H·g needs no matrix: one sweep over the pairs from the newest to the oldest, one back.
+H·g needs no matrix: one sweep over the pairs from the newest to the oldest, and one back.
 """
 
 import functools
@@ -29,7 +29,7 @@ Tree = Any
 
 
 class LBFGSState(NamedTuple):
-    """The last point, and the memory: rings of m slots, stacked along a new first axis of each leaf."""
+    """The last point and the memory: ring buffers of m slots, stacked along a new first axis of each leaf."""
 
     count: Count  # int32, steps taken
     pair_count: Number  # int32, pairs kept so far; the next one goes to slot pair_count mod m
@@ -45,13 +45,13 @@ class LBFGSState(NamedTuple):
 def scale_by_lbfgs(memory_size: Period = 10, scale_init_precond: bool = True) -> Any:
     """Multiply the updates by an estimate of the inverse Hessian, H·g. See `lbfgs`.
 
-    A pair with ⟨s, y⟩ ≤ ε·‖s‖·‖y‖, ε the precision of floats, would make H indefinite and is not kept; the oldest one
-    of a full memory goes all the same. If the parameters have not moved since the last step, as after a line search
-    that failed, the memory is emptied: the next direction is that of the gradient.
+    A pair with ⟨s, y⟩ ≤ ε·‖s‖·‖y‖, ε being the machine epsilon, would make H indefinite and is not kept; if the memory
+    is full, the oldest pair is dropped all the same. If the parameters have not moved since the last step, as after a
+    failed line search, the memory is emptied, and the next direction is that of the gradient.
 
     Args:
       memory_size: m, pairs to keep.
-      scale_init_precond: take γ = ⟨s, y⟩ / ⟨y, y⟩ of the newest pair, and min(1, 1/‖g‖) while there is none; else 1.
+      scale_init_precond: γ = ⟨s, y⟩ / ⟨y, y⟩ of the newest pair, or min(1, 1/‖g‖) while there is none; False for γ = 1.
 
     State: 2·m + 2 slots per parameter. Needs the parameters. Gradients of complex parameters must be conjugated.
 
@@ -104,8 +104,8 @@ def _update(scale_init_precond: bool, g: Tree, state: LBFGSState, params: Tree) 
     keep = sound & (dot(state.updates, state.updates) > 0)  # else there is no last point yet
     slot = state.pair_count % state.weights_memory.size
 
-    # Also a pair that is not kept is written, with the weight 0: a choice by sums over all leaves would be compiled
-    # into each leaf. The next pair takes its slot.
+    # A pair that is not kept is written too, with weight 0: a condition on sums over all leaves would be compiled
+    # into each leaf. The next pair overwrites it.
     def store(new: Any, ring: Any) -> Any:
         if new is None:
             return ring
@@ -139,7 +139,7 @@ def _inverse_hessian_times(g: Tree, state: LBFGSState, scale: Any) -> Tree:
         q = g;    newest pair first:  α = ρ·⟨s, q⟩,  q ← q − α·y
         r = γ·q;  oldest pair first:  β = ρ·⟨y, r⟩,  r ← r + (α − β)·s
 
-    The second is the first with s and y exchanged, the order reversed, and α to start from instead of 0.
+    The second loop is the first with s and y swapped, the order reversed, and coefficients that start from α, not 0.
     """
     structure: Any
     vector, structure = jax.tree.flatten(g)
@@ -181,20 +181,21 @@ def lbfgs(
     scale_init_precond: bool = True,
     linesearch: Transformation | None = ZOOM,
 ) -> Any:
-    """Newton's method with an inverse Hessian H made of the last m steps: θ ← θ − t·H·∇f(θ), t by a line search.
+    """Quasi-Newton method with an inverse Hessian H estimated from the last m steps: θ ← θ − t·H·∇f(θ), with t from a
+    line search.
 
-    For losses without noise, and parameters of which a few dozen copies fit into memory. Three things differ from
-    Optax: the memory passes over pairs without positive curvature; a line search that finds no decrease does not move;
-    and where t = 1 is not good enough, the next t is another one, which fulfils the same conditions (from 30 random
-    starts on Rosenbrock's function it took 6 % fewer evaluations in all, and more from 5 of them).
+    For losses without noise, and models small enough for a few dozen copies of the parameters to fit into memory.
+    Three things differ from Optax: pairs without positive curvature are skipped; a line search that finds no decrease
+    does not move; and where t = 1 is rejected, the next t is chosen differently, under the same conditions (from 30
+    random starts on Rosenbrock's function this took 6 % fewer evaluations in total, though more from 5 of them).
 
     Args:
       learning_rate: η, which multiplies H·g before the line search; None for 1.
       memory_size: m.
       scale_init_precond: start H from the curvature of the newest pair, and the first step with a length of at most 1;
         see `scale_by_lbfgs`.
-      linesearch: a transformation; None to step by η alone. By default the strong Wolfe conditions, from t = 1 on, with
-        20 evaluations at most.
+      linesearch: a transformation; None to step by η alone. By default a search for the strong Wolfe conditions
+        that starts from t = 1 and takes at most 20 evaluations.
 
     Takes the extra arguments of the line search: `value`, `grad` and `value_fn`, as `make_step` and `minimize` pass
     them. In a loop of your own, `value_and_grad_from_state` reuses what the search has computed.

@@ -1,4 +1,4 @@
-"""Lion: the sign of the momentum blended with the gradient."""
+"""Lion: the sign of a blend of momentum and gradient."""
 
 from typing import Any
 
@@ -25,20 +25,20 @@ def scale_by_lion(
 ) -> Any:
     """The sign of a blend of momentum and gradient: sign(β₁·m + (1−β₁)·g), then m ← β₂·m + (1−β₂)·g.
 
-    It is written from the new momentum, m' = β₂·m + (1−β₂)·g, as β₁·m + (1−β₁)·g = (β₁/β₂)·m' + (1−β₁/β₂)·g. The old
-    one can then be overwritten in place.
+    The blend is computed from the new momentum, m' = β₂·m + (1−β₂)·g, as
+    β₁·m + (1−β₁)·g = (β₁/β₂)·m' + (1−β₁/β₂)·g, so that the old one can be overwritten in place.
 
     Args:
       b1: β₁.
       b2: β₂, greater than 0.
       mu_dtype: dtype of m.
-      mode: what stands for the sign: "hard" for the sign, "smooth" for tanh(β·x), "refined" for x bounded by ±1.
+      mode: the sign function: "hard" for the sign itself, "smooth" for tanh(β·x), "refined" for x clipped to ±1.
       smooth_beta: β of "smooth".
 
     State: one slot per parameter.
 
     Raises:
-      ValueError: another mode.
+      ValueError: `mode` is none of these.
 
     Source: Chen et al. 2023, https://arxiv.org/abs/2302.06675
     """
@@ -59,12 +59,13 @@ def lion(
     weight_decay: NonNegative = 1e-3,
     mask: Any = None,
 ) -> Any:
-    """Every element moves by the same amount, in the direction of a sign: θ ← θ − η·(sign(β₁·m + (1−β₁)·g) + λ·θ).
+    """The sign of a blend of momentum and gradient, so that every element moves by the same amount:
+    θ ← θ − η·(sign(β₁·m + (1−β₁)·g) + λ·θ).
 
     Args:
       learning_rate: η; about a tenth of AdamW's.
-      b1: β₁, of the blend that is taken the sign of.
-      b2: β₂, of the momentum that is kept; greater than 0.
+      b1: β₁, the share of the momentum in the blend.
+      b2: β₂, decay of the momentum; greater than 0.
       mu_dtype: dtype of m.
       weight_decay: λ; about ten times AdamW's.
       mask: which leaves decay; see `masked`.

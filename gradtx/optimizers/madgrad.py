@@ -1,4 +1,4 @@
-"""Dual averaging: steps from where it started, along the sum of all gradients."""
+"""MADGRAD: dual averaging with momentum, from the initial parameters along the weighted sum of all gradients."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ __all__ = ["madgrad", "scale_by_madgrad"]
 
 
 class MadgradState(NamedTuple):
-    """The weighted sums of gradients and of their squares, and where it started."""
+    """The initial parameters, and the weighted sums of the gradients and of their squares."""
 
     initial_params: Slot  # in float32 or wider
     gradient_sum: Slot
@@ -28,7 +28,7 @@ class MadgradState(NamedTuple):
 
 @transformation(record=("learning_rate",))
 def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: NonNegative = 1e-6) -> Any:
-    """The step towards θ₀ − s/(∛q + ε). See `madgrad`. It is one to be added, with no learning rate behind it.
+    """The step towards θ₀ − s/(∛q + ε). See `madgrad`. It includes the learning rate and the sign: add it as it is.
 
     State: three slots per parameter. Needs the parameters.
 
@@ -57,13 +57,16 @@ def scale_by_madgrad(learning_rate: NonNegative, momentum: Decay = 0.9, eps: Non
 def madgrad(
     learning_rate: NonNegative, momentum: Decay = 0.9, weight_decay: NonNegative = 0.0, eps: NonNegative = 1e-6
 ) -> Any:
-    """Dual averaging with a rate per element and momentum. With wₜ = (η + ε)·√t:
+    """Dual averaging with momentum: each step heads for θ₀ minus the weighted sum of all gradients, which is divided
+    per element by the cube root of the weighted sum of their squares.
+
+    With wₜ = (η + ε)·√t:
 
         s ← s + w·g,  q ← q + w·g²,  θ ← μ·θ + (1−μ)·(θ₀ − s/(∛q + ε))
 
     Args:
       learning_rate: η.
-      momentum: μ, how far θ stays behind.
+      momentum: μ, the weight of the current θ.
       weight_decay: λ of g + λ·θ.
       eps: ε.
 

@@ -1,4 +1,4 @@
-"""MARS: Adam of gradients that are corrected by how they have changed since the step before."""
+"""MARS: AdamW on variance-reduced gradients, corrected by their change since the previous step."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["extrapolate", "mars"]
 
 @transformation
 def extrapolate(strength: NonNegative) -> Any:
-    """Go on in the direction in which the updates changed: u + s·(u − u₋₁), u₋₁ those of the step before, 0 at first.
+    """Extrapolate the change in the updates: u + s·(u − u₋₁), where u₋₁ are those of the previous step, 0 at first.
 
     Args:
       strength: s.
@@ -36,16 +36,16 @@ def mars(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """AdamW of gradients with less noise: c = g + γ·β₁/(1−β₁)·(g − g₋₁), shortened to a norm of 1 in each leaf, takes
-    the place of g. This is MARS-AdamW with the gradient of the last step at the last parameters (MARS-approx).
+    """AdamW on variance-reduced gradients: c = g + γ·β₁/(1−β₁)·(g − g₋₁), clipped to norm 1 in each leaf, replaces g.
 
-    The authors give vectors to AdamW: `partition` does.
+    This is MARS-AdamW with g₋₁ taken at the previous parameters (MARS-approx). The authors use plain AdamW for
+    vectors; `partition` does that.
 
     Args:
       learning_rate: η.
       b1: β₁.
       b2: β₂.
-      gamma: γ; 0 is AdamW of shortened gradients.
+      gamma: γ; 0 is AdamW on clipped gradients.
       eps: ε.
       weight_decay: λ, decoupled.
       mask: which leaves decay; see `masked`.

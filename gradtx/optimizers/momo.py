@@ -1,6 +1,6 @@
-"""Polyak's step size for momentum: as far as the loss, seen along the averaged gradient, falls to its lower bound.
+"""MoMo: Polyak-type step sizes for momentum, from a linear model of the loss made of averaged losses and gradients.
 
-Both need the loss of each step: `tx.update(gradients, state, params, value=loss)`, which `make_step` passes.
+Both need the loss at each step: `tx.update(gradients, state, params, value=loss)`, which `make_step` passes.
 """
 
 from typing import Any, NamedTuple
@@ -23,13 +23,13 @@ Tree = Any
 
 
 class MomentumModelState(NamedTuple):
-    """The averages of which the model of the loss is made."""
+    """The averages that make up the model of the loss."""
 
     momentum: Slot
     preconditioner: Inner  # its state
     loss: Number  # average of the losses
     gradient_dot_params: Number  # average of ⟨g, θ⟩
-    weight: Weight  # what the averages have seen: the same average of ones
+    weight: Weight  # of the averages: the same average, taken of ones
     lower_bound: Number  # of the loss
     step_size: Number  # of the last step
 
@@ -48,19 +48,20 @@ def momentum_model(
     weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
 ) -> Any:
-    """The longest step, up to η, that the model of the loss allows: τ = min(η/w, f/⟨m, d⟩), θ ← (θ − …)/(1 + η·λ).
+    """Step until a linear model of the loss reaches its lower bound, with a step size of at most η:
+    τ = min(η/w, f/⟨m, d⟩), θ ← (θ − …)/(1 + η·λ).
 
-    With averages, all with the same β₁, of the gradients, m, of the losses, f̄, and of ⟨g, θ⟩, γ, and d = r·m:
+    With d = r·m and averages, all with decay β₁, m of the gradients, f̄ of the losses and γ of ⟨g, θ⟩:
 
         f = max(0, (1 + η·λ)·(f̄ − w·l − γ) + ⟨m, θ⟩),  θ ← θ − η·λ/(1 + η·λ)·θ − τ·d
 
     Args:
       learning_rate: η.
       b1: β₁.
-      preconditioner: the transformation that makes r from the gradients; None for r = 1.
+      preconditioner: the transformation that computes r from the gradients; None for r = 1.
       lower_bound: l.
       weight_decay: λ.
-      adapt_lower_bound: estimate l, no lower than `lower_bound`, in the course of the steps.
+      adapt_lower_bound: estimate l during training, never below `lower_bound`.
 
     Needs the parameters, and the loss as the extra argument `value`.
 
@@ -112,15 +113,16 @@ def momo(
     weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
 ) -> Any:
-    """Gradient descent with momentum and a step size from the loss, at most η: θ ← θ − min(η, (f̄ + ⟨m, θ⟩ − γ −
-    l)₊/‖m‖²)·m, with averages m of g, f̄ of the losses, and γ of ⟨g, θ⟩.
+    """SGD with momentum and a Polyak-type step size computed from the loss, at most η:
+    θ ← θ − min(η, (f̄ + ⟨m, θ⟩ − γ − l)₊/‖m‖²)·m, where m, f̄ and γ are averages of g, of the loss and of ⟨g, θ⟩, and l
+    is a lower bound of the loss.
 
     Args:
-      learning_rate: η, rather large.
+      learning_rate: η, the largest step size; set it rather high.
       beta: β of the averages, which start from the first gradient.
       lower_bound: l, of the loss.
       weight_decay: λ.
-      adapt_lower_bound: estimate l, no lower than `lower_bound`.
+      adapt_lower_bound: estimate l, never below `lower_bound`.
 
     State: one slot per parameter. Needs the parameters, and the loss as the extra argument `value`.
 
@@ -147,7 +149,8 @@ def momo_adam(
     weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
 ) -> Any:
-    """Adam with a step size from the loss, at most η; see `momo`. d = m/(√v̂ + ε) takes the place of m as the step.
+    """Adam with a Polyak-type step size computed from the loss, at most η: `momo` with d = m/(√v̂ + ε) in place of m as
+    the direction of the step.
 
     Args:
       learning_rate: η.
@@ -156,7 +159,7 @@ def momo_adam(
       eps: ε.
       lower_bound: of the loss.
       weight_decay: λ.
-      adapt_lower_bound: estimate the bound, no lower than `lower_bound`.
+      adapt_lower_bound: estimate the bound, never below `lower_bound`.
 
     State: two slots per parameter. Needs the parameters, and the loss as the extra argument `value`.
 

@@ -1,4 +1,4 @@
-"""Muon: momentum whose singular values are all made one, for the matrices of a model; Adam for the rest."""
+"""Muon: orthogonalized momentum for the matrices of a model, Adam for everything else."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def scale_by_muon(
     adaptive: bool = False,
     preconditioning: str = "frobenius",
 ) -> Any:
-    """Momentum, orthogonalized; for trees of matrices. See `muon`. State: one slot per parameter.
+    """Orthogonalized momentum, for trees of matrices. See `muon`. State: one slot per parameter.
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/
     """
@@ -58,21 +58,21 @@ def muon(
     adam_learning_rate: NonNegative | None = None,
     consistent_rms: NonNegative | None = None,
 ) -> Any:
-    """Steepest descent in the spectral norm: for each matrix, with the momentum m = UΣVᵀ,
-    θ ← θ − η·(√max(1, columns/rows)·UVᵀ + λ·θ); AdamW for what is no matrix.
+    """Steepest descent in the spectral norm for matrices, by orthogonalized momentum m = UΣVᵀ:
+    θ ← θ − η·(√max(1, columns/rows)·UVᵀ + λ·θ). Leaves that are not matrices get AdamW.
 
-    Embeddings and the last layer are better left to Adam, too: `partition` them.
+    Embeddings and the output layer are better left to Adam, too; use `partition` for that.
 
     Args:
       learning_rate: η.
-      ns_coeffs: of the Newton–Schulz steps; see `orthogonalize`.
-      ns_steps: how many.
+      ns_coeffs: coefficients of the Newton–Schulz iteration; see `orthogonalize`.
+      ns_steps: number of its steps.
       beta: β of m.
       eps: ε, also Adam's.
       weight_decay: λ of the matrices.
-      weight_decay_mask: which of them decay; see `masked`.
+      weight_decay_mask: which matrices decay; see `masked`.
       mu_dtype: dtype of the momentum.
-      nesterov: look ahead, as NAdam does, here and in Adam.
+      nesterov: Nesterov momentum, as in NAdam, for the matrices and in Adam.
       adaptive: see `orthogonalize`.
       preconditioning: see `orthogonalize`.
       adam_b1: β₁ of Adam.

@@ -1,4 +1,4 @@
-"""NAdam: Adam whose momentum looks one step ahead."""
+"""NAdam: Adam with Nesterov momentum."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def nadam(
     nesterov: bool = True,
     momentum_decay: NonNegative | None = None,
 ) -> Any:
-    """Adam with Nesterov's look-ahead: θ ← θ − η·[β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ)]/(√v̂ + ε).
+    """Adam with Nesterov momentum: θ ← θ − η·[β₁·m/(1−β₁ᵗ⁺¹) + (1−β₁)·g/(1−β₁ᵗ)]/(√v̂ + ε).
 
     Args:
       learning_rate: η.
@@ -59,8 +59,8 @@ def nadam(
       eps_root: inside the root.
       mu_dtype: dtype of m.
       nesterov: False for plain Adam.
-      momentum_decay: ψ of the variant that torch has, where μₜ = β₁·(1 − ½·0.96^(ψ·t)) takes the place of β₁ in the
-        blend (torch: 4e-3); None for constant β₁.
+      momentum_decay: ψ of torch's variant, where μₜ = β₁·(1 − ½·0.96^(ψ·t)) replaces β₁ in the numerator (torch:
+        4e-3); None for constant β₁.
 
     Source: Dozat 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
@@ -90,7 +90,7 @@ def nadamw(
     nesterov: bool = True,
     momentum_decay: NonNegative | None = None,
 ) -> Any:
-    """NAdam with decoupled weight decay, as AdamW has it.
+    """NAdam with decoupled weight decay, as in AdamW.
 
     Args:
       weight_decay: λ.

@@ -20,12 +20,12 @@ def noisy_sgd(
     *,
     seed: Key | None = None,
 ) -> Any:
-    """Gradient descent with noise that fades: θ ← θ − η·(g + √(σ²/tᵞ)·ε), ε normal.
+    """Gradient descent with Gaussian noise that fades over time: θ ← θ − η·(g + √(σ²/tᵞ)·ε), ε standard normal.
 
     Args:
       learning_rate: η.
       eta: σ², the variance of the noise at the first step.
-      gamma: γ, how fast it falls.
+      gamma: γ, how fast the variance falls.
       key: an int or a key; see `add_noise`.
       seed: another name for `key`.
 

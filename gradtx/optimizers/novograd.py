@@ -20,7 +20,7 @@ __all__ = ["divide_by_average_norm", "novograd", "scale_by_novograd"]
 
 
 class AverageNormState(NamedTuple):
-    """For each leaf the average ν of ‖u‖²."""
+    """For each leaf, the average ν of ‖u‖²."""
 
     squared_norm: Factored  # a number for each leaf
 
@@ -56,7 +56,7 @@ def scale_by_novograd(
     weight_decay: NonNegative = 0.0,
     mu_dtype: Dtype | None = None,
 ) -> Any:
-    """A heavy ball of normalised gradients with weight decay: m ← β₁·m + (g/(√ν + ε) + λ·θ). See `novograd`.
+    """Heavy-ball momentum over normalised gradients with weight decay: m ← β₁·m + (g/(√ν + ε) + λ·θ). See `novograd`.
 
     State: one slot per parameter, one number for each leaf. Needs the parameters.
 
@@ -78,16 +78,16 @@ def novograd(
     eps_root: NonNegative = 0.0,
     weight_decay: NonNegative = 0.0,
 ) -> Any:
-    """Adam's second moment for whole layers, and before the momentum: ν ← β₂·ν + (1−β₂)·‖g‖²,
+    """Adam with one second moment per layer, applied before the momentum: ν ← β₂·ν + (1−β₂)·‖g‖²,
     m ← β₁·m + (g/(√ν + ε) + λ·θ), θ ← θ − η·m.
 
     Args:
       learning_rate: η.
-      b1: β₁, of a sum, not an average.
+      b1: β₁; the momentum is a decaying sum, not an average.
       b2: β₂; ν starts from the first ‖g‖².
       eps: ε.
       eps_root: inside the root.
-      weight_decay: λ, seen by the momentum.
+      weight_decay: λ, added before the momentum.
 
     State: one slot per parameter, one number for each leaf. Needs the parameters.
 

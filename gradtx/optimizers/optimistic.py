@@ -1,4 +1,4 @@
-"""Optimistic gradients: α·g + β·(g − g₋₁), alone and in Adam."""
+"""Optimistic gradients: α·g + β·(g − g₋₁), on their own and in Adam."""
 
 from typing import Any
 
@@ -15,8 +15,7 @@ __all__ = ["optimistic_adam", "optimistic_adam_v2", "optimistic_gradient_descent
 
 @transformation
 def scale_by_optimistic_gradient(alpha: Real = 1.0, beta: Real = 1.0) -> Any:
-    """Go on in the direction in which the gradient changes: α·g + β·(g − g₋₁), at first α·g. See
-    `optimistic_gradient_descent`.
+    """Extrapolate the change in the gradient: α·g + β·(g − g₋₁), at first α·g. See `optimistic_gradient_descent`.
 
     Args:
       alpha: α.
@@ -31,7 +30,8 @@ def scale_by_optimistic_gradient(alpha: Real = 1.0, beta: Real = 1.0) -> Any:
 
 @optimizer
 def optimistic_gradient_descent(learning_rate: NonNegative, alpha: Real = 1.0, beta: Real = 1.0) -> Any:
-    """For games of one minimum and one maximum, where gradient descent turns in circles: θ ← θ − η·(α·g + β·(g − g₋₁)).
+    """Gradient descent that extrapolates the change in the gradient, for min–max games, where plain gradient descent
+    spirals away from the solution: θ ← θ − η·(α·g + β·(g − g₋₁)).
 
     Args:
       learning_rate: η.
@@ -68,7 +68,7 @@ def optimistic_adam_v2(
     mu_dtype: Dtype | None = None,
     nesterov: bool = True,
 ) -> Any:
-    """Adam for games: with Adam's steps u, θ ← θ − η·(α·u + β·(u − u₋₁)).
+    """Adam that extrapolates the change in its direction u, for min–max games: θ ← θ − η·(α·u + β·(u − u₋₁)).
 
     Args:
       learning_rate: η.
@@ -112,7 +112,7 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> Any:
-    """`optimistic_adam_v2` with a rate for the changes: θ ← θ − (η·u + ω·(u − u₋₁)).
+    """`optimistic_adam_v2` with a learning rate ω of its own for the extrapolation: θ ← θ − (η·u + ω·(u − u₋₁)).
 
     Args:
       learning_rate: η.

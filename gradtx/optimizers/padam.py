@@ -1,4 +1,4 @@
-"""Padam: a power of AMSGrad's preconditioner, between SGD and Adam."""
+"""Padam: AMSGrad with a power of its preconditioner, between SGD and Adam."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def padam(
     partial: NonNegative = 0.125,
     eps: NonNegative = 1e-8,
 ) -> Any:
-    """Between AMSGrad and momentum, by a power of the rate: x ← max(x, v),
+    """AMSGrad with its preconditioner raised to the power 2p, between momentum and AMSGrad: x ← max(x, v),
     θ ← θ − η·√(1−β₂ᵗ)/(1−β₁ᵗ)·m/(√x + ε)²ᵖ.
 
     Args:

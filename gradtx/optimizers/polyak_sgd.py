@@ -1,4 +1,4 @@
-"""Polyak's step size: from how far the loss is above its minimum."""
+"""Polyak's step size, computed from how far the loss is above its minimum."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ def scale_by_polyak(
     Pass the loss: `tx.update(grads, state, params, value=loss)` (`make_step` does).
 
     Args:
-      f_min: f*, the smallest loss that there can be; 0 for a model that fits all of the data.
+      f_min: f*, the smallest possible loss; 0 for a model that can fit all of the data.
       max_learning_rate: γ.
       eps: ε.
-      variant: "sps", or "sps+" for steps of 0 where the loss is below f*, which "sps" takes up the gradient (by γ at
-        most; in Optax without a bound).
+      variant: "sps", or "sps+", which takes no step where the loss is below f*. There "sps" goes up the gradient, with
+        a step size of at most γ (unbounded in Optax).
 
     Raises:
       ValueError: another variant.
@@ -43,7 +43,7 @@ def scale_by_polyak(
     def step(t: jax.Array, *, value: jax.Array) -> jax.Array:
         gap = jnp.asarray(value, float) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        # (f − f*)/(‖g‖² + ε) in factors, as the square may overflow, or be 0.
+        # (f − f*)/(‖g‖² + ε) in factors, as the square may overflow or vanish.
         size = ratio(ratio(gap, t + ratio(eps, t)), t)
         return jnp.clip(size, -max_learning_rate, max_learning_rate)
 
@@ -58,17 +58,17 @@ def polyak_sgd(
     eps: NonNegative = 0.0,
     variant: str = "sps",
 ) -> Any:
-    """Gradient descent with a step size from the loss: θ ← θ − s·min((f(θ) − f*)/(‖g‖² + ε), γ)·g.
+    """Gradient descent with Polyak's step size, computed from the loss: θ ← θ − s·min((f(θ) − f*)/(‖g‖² + ε), γ)·g.
 
     Pass the loss: `tx.update(grads, state, params, value=loss)` (`make_step` does).
 
-    (Optax multiplies the gradient by s before it takes the norm, which divides by s where γ does not bound the step. It
-    stops where ‖g‖² + ε is at most 2·10⁻¹⁶; here every gradient but zero moves the parameters.)
+    (Optax multiplies the gradient by s before it takes the norm, so a step that γ does not bound is divided by s. It
+    stops where ‖g‖² + ε is at most 2·10⁻¹⁶; here every nonzero gradient moves the parameters.)
 
     Args:
       max_learning_rate: γ.
       scaling: s, a number or a schedule; recorded as the learning rate.
-      f_min: f*, the smallest loss that there can be.
+      f_min: f*, the smallest possible loss.
       eps: ε.
       variant: "sps" or "sps+"; see `scale_by_polyak`.
 

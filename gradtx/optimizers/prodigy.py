@@ -1,7 +1,7 @@
-"""Adam scaled by an estimate d of the distance to the solution, without a learning rate to tune.
+"""Adam with an estimate d of the distance to the solution as its learning rate, so that there is none to tune.
 
-prodigy         d from how far the gradients have pointed along the path travelled so far
-dadapt_adamw    d from how well the gradients agree with each other"""
+prodigy         d from the inner products of the gradients with the displacement θ₀ − θ
+dadapt_adamw    d from the inner products of the gradients with the average of earlier ones"""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ __all__ = ["dadapt_adamw", "prodigy"]
 
 
 class _Pair(Kind):
-    """The kind of an argument that is (β₁, β₂)."""
+    """The kind of the argument (β₁, β₂)."""
 
     def __repr__(self) -> str:
         return "tuple[Decay, Decay]"
@@ -36,7 +36,7 @@ Betas: TypeAlias = Annotated[tuple[Any, Any], _Pair()]
 
 
 class _Estimate(NamedTuple):
-    """The estimate d and the step w that comes of it, the sum r, and the next d."""
+    """The estimate d, the step size w computed from it, the sum r, and the next d."""
 
     d: Any
     w: Any
@@ -45,7 +45,7 @@ class _Estimate(NamedTuple):
 
 
 def _scaled_by_distance(learning_rate: Any, b1: Any, b2: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The step w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ), and how the numbers of the state advance."""
+    """The step size w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ), and how the numbers of the state advance: two functions."""
 
     def step(s: Any) -> jax.Array:
         return s.distance * learning_rate * jnp.sqrt(seen(b2, s.second_moment_weight)) / seen(b1, s.momentum_weight)
@@ -60,7 +60,7 @@ def _scaled_by_distance(learning_rate: Any, b1: Any, b2: Any) -> tuple[Callable[
 
 
 class ProdigyState(NamedTuple):
-    """Adam's averages of d·g, the estimate d, and the two sums that it comes from."""
+    """Adam's averages of d·g, the estimate d, and the two sums that it is computed from."""
 
     momentum: Slot
     second_moment: Slot  # real
@@ -88,7 +88,7 @@ def prodigy(
     weight_decay: NonNegative = 0.0,
     safeguard_warmup: bool = False,
 ) -> Any:
-    """Adam whose learning rate is an estimate d of the distance to the solution:
+    """Adam whose learning rate is an estimate d of the distance from θ₀ to the solution, so that η can stay at 1.
 
         m ← β₁·m + (1−β₁)·d·g,  v ← β₂·v + (1−β₂)·(d·g)²,  w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ)
         r ← β₃·r + d/d₀·w·⟨g, θ₀ − θ⟩,  s ← β₃·s + d/d₀·w·g,  d' = max(d, c·r/‖s‖₁)
@@ -99,10 +99,10 @@ def prodigy(
       betas: (β₁, β₂).
       beta3: β₃; √β₂ by default.
       eps: ε.
-      estim_lr0: d₀, small.
+      estim_lr0: d₀, the initial d; keep it small.
       estim_lr_coef: c.
       weight_decay: λ, decoupled.
-      safeguard_warmup: d in the place of w in s, for a long warm-up of η.
+      safeguard_warmup: use d instead of w in s, for a long warm-up of η.
 
     State: four slots per parameter; d is in `metrics(state)`. Needs the parameters, in `init` too.
 
@@ -150,7 +150,7 @@ def prodigy(
 
 
 class DAdaptAdamWState(NamedTuple):
-    """Adam's averages, the estimate d, and the two sums that it comes from."""
+    """Adam's averages, the estimate d, and the two averages that it is computed from."""
 
     momentum: Slot  # the average of d·g
     second_moment: Slot  # real
@@ -174,7 +174,8 @@ def dadapt_adamw(
     estim_lr0: Positive = 1e-6,
     weight_decay: NonNegative = 0.0,
 ) -> Any:
-    """AdamW whose learning rate is an estimate d of the distance to the solution, by D-Adaptation:
+    """AdamW whose learning rate is an estimate d of the distance from θ₀ to the solution, by D-Adaptation, so that η
+    can stay at 1.
 
         w = d·η·√(1−β₂ᵗ)/(1−β₁ᵗ),  r ← √β₂·r + (1−√β₂)·w·⟨g, s/(√v + ε)⟩
         m ← β₁·m + (1−β₁)·w·g,  v ← β₂·v + (1−β₂)·g²,  s ← √β₂·s + (1−√β₂)·w·g
@@ -184,7 +185,7 @@ def dadapt_adamw(
       learning_rate: η; a schedule relative to 1.
       betas: (β₁, β₂).
       eps: ε.
-      estim_lr0: d at first, small.
+      estim_lr0: the initial d; keep it small.
       weight_decay: λ, decoupled.
 
     State: three slots per parameter; d is in `metrics(state)`. Needs the parameters.

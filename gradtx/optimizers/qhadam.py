@@ -1,4 +1,4 @@
-"""QHAdam: averages blended with what is averaged, in the direction and in the preconditioner."""
+"""QHAdam: Adam with quasi-hyperbolic averages, in the direction and in the preconditioner."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def qhadam(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> Any:
-    """Adam whose momentum and second moment are each blended with what they average:
+    """Adam that mixes the current gradient into the momentum and its square into the second moment:
     θ ← θ − η·((ν₁·m̂ + (1−ν₁)·g)/(√(ν₂·v̂ + (1−ν₂)·g²) + ε) + λ·θ).
 
     ν₁ = ν₂ = 1 is AdamW, ν₁ = 0, ν₂ = 1 RMSprop; the defaults are those that the authors recommend.
@@ -51,8 +51,8 @@ def qhadam(
       learning_rate: η.
       b1: β₁.
       b2: β₂.
-      nu1: ν₁, the share of the momentum.
-      nu2: ν₂, the share of the second moment.
+      nu1: ν₁, the weight of the momentum against the gradient.
+      nu2: ν₂, the weight of the second moment against g².
       eps: ε.
       weight_decay: λ, decoupled.
       mask: which leaves decay; see `masked`.

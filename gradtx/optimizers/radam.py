@@ -1,4 +1,4 @@
-"""RAdam: Adam, once the variance of its preconditioner is tractable."""
+"""RAdam: momentum at first, Adam once the variance of its preconditioner is tractable."""
 
 from typing import Any, NamedTuple
 
@@ -26,9 +26,9 @@ class RectifyState(NamedTuple):
 
 @transformation
 def rectify(b2: Decay = 0.999, threshold: NonNegative = 5.0) -> Any:
-    """Make an adaptive rate wait until its variance is tractable: 1 while ρₜ < threshold, then r(ρₜ)·u.
+    """Hold a preconditioner u at 1 until its variance is tractable: 1 while ρₜ < threshold, then r(ρₜ)·u.
 
-    ρₜ = ρ∞ − 2t·β₂ᵗ/(1−β₂ᵗ) is the length of the average that v amounts to, ρ∞ = 2/(1−β₂) − 1.
+    ρₜ = ρ∞ − 2t·β₂ᵗ/(1−β₂ᵗ) is the effective length of the average v, with the limit ρ∞ = 2/(1−β₂) − 1.
 
     Args:
       b2: β₂ of the average.
@@ -82,7 +82,8 @@ def radam(
     *,
     nesterov: bool = False,
 ) -> Any:
-    """Adam that begins as momentum: θ ← θ − η·m̂ while v is too young to be trusted, then θ ← θ − η·r·m̂/(√v̂ + ε).
+    """Adam with a rectified preconditioner: momentum, θ ← θ − η·m̂, while v has averaged too few gradients, then
+    θ ← θ − η·r·m̂/(√v̂ + ε), where r ≤ 1 corrects for the variance of 1/√v̂.
 
     Args:
       learning_rate: η.
@@ -90,7 +91,7 @@ def radam(
       b2: β₂.
       eps: ε.
       eps_root: inside the root.
-      threshold: how long an average v must amount to.
+      threshold: the effective length that v must reach.
       nesterov: NAdam's direction.
 
     Source: Liu et al. 2020, https://arxiv.org/abs/1908.03265

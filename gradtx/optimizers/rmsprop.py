@@ -1,4 +1,4 @@
-"""RMSprop: divide by the root of an average of the squared gradients."""
+"""RMSprop: divide the gradient by the root of an average of its squares."""
 
 from typing import Any
 
@@ -24,18 +24,18 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
 ) -> Any:
-    """Divide by a running root mean square: v ← γ·v + (1−γ)·g², θ ← θ − η·g/√(v + ε).
+    """Divide the gradient by its running root mean square: v ← γ·v + (1−γ)·g², θ ← θ − η·g/√(v + ε).
 
     Args:
       learning_rate: η.
       decay: γ (torch: 0.99).
       eps: ε.
-      initial_scale: what v starts from.
+      initial_scale: initial value of v.
       eps_in_sqrt: False for torch's √v + ε.
       centered: divide by the standard deviation instead, √(v − m² + ε).
-      momentum: a heavy ball behind it, on the scaled steps; None for none.
-      nesterov: look ahead, as in `sgd`.
-      bias_correction: correct v for its start from zero.
+      momentum: heavy-ball momentum, applied to the scaled steps; None for none.
+      nesterov: Nesterov momentum, as in `sgd`.
+      bias_correction: correct v for its bias towards zero.
 
     Source: Hinton 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
 

@@ -1,4 +1,4 @@
-"""Rprop: step sizes of their own for every element, which the signs of its gradients move."""
+"""Rprop: a step size for each element, adapted from the signs of its gradients."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ __all__ = ["rprop", "scale_by_rprop"]
 
 
 class RpropState(NamedTuple):
-    """How far each element goes, and where it went."""
+    """The step size of each element, and its last step."""
 
     step_size: Slot  # real
     last: Slot  # the last step up the gradient, 0 after a change of sign
@@ -31,7 +31,7 @@ def scale_by_rprop(
     min_step_size: NonNegative = 1e-6,
     max_step_size: Positive = 50.0,
 ) -> Any:
-    """The sign of the gradient times a step size that each element finds for itself. See `rprop`.
+    """The sign of the gradient times a step size adapted for each element. See `rprop`.
 
     State: two slots per parameter.
 
@@ -42,7 +42,7 @@ def scale_by_rprop(
         return RpropState(full_like(real_like(p), learning_rate), zeros_like(p))
 
     def agreement(g: jax.Array, last: jax.Array) -> jax.Array:
-        """1 for the same sign, −1 for the opposite, 0 where either is 0. (Of complex numbers, the cosine.)"""
+        """1 for the same sign, −1 for the opposite, 0 where either is 0. (For complex numbers, the cosine.)"""
         return (jnp.sign(g) * jnp.conj(jnp.sign(last))).real
 
     def advance(s: RpropState, g: jax.Array) -> RpropState:
@@ -62,18 +62,18 @@ def rprop(
     min_step_size: NonNegative = 1e-6,
     max_step_size: Positive = 50.0,
 ) -> Any:
-    """Resilient backpropagation: Δ ← Δ·η₊ while the sign of an element's gradient stays, Δ·η₋ when it changes,
-    θ ← θ − Δ·sign(g). For gradients of the full batch.
+    """Resilient backpropagation, for full-batch gradients: θ ← θ − Δ·sign(g), where Δ ← Δ·η₊ while the sign of an
+    element's gradient stays the same, Δ·η₋ when it changes.
 
-    After a change of sign the element waits for one step. The numbers are torch's. (Optax takes each step one step
-    late, and none at first.)
+    After a change of sign the element rests for one step. The defaults are torch's. (Optax takes each step one step
+    late, so that its first step is 0.)
 
     Args:
-      learning_rate: Δ at the start, in units of the parameters; of a schedule, its first value.
+      learning_rate: the initial Δ, in units of the parameters; for a schedule, its first value.
       eta_minus: η₋.
       eta_plus: η₊.
-      min_step_size: Δ never falls below.
-      max_step_size: Δ never rises above.
+      min_step_size: the smallest Δ.
+      max_step_size: the largest Δ.
 
     State: two slots per parameter.
 

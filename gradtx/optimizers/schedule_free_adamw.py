@@ -27,11 +27,11 @@ def schedule_free_sgd(
     weight_lr_power: Real = 2.0,
     state_dtype: Dtype | None = None,
 ) -> Any:
-    """`schedule_free` over gradient descent.
+    """Schedule-free gradient descent: `schedule_free` around `sgd`.
 
     Args:
-      warmup_steps: length of the straight rise of the learning rate from 0; None for none.
-      weight_decay: λ, of the parameters y, multiplied by η.
+      warmup_steps: length of the linear warm-up of the learning rate from 0; None for none.
+      weight_decay: λ, applied to the parameters y, multiplied by η.
 
     The other arguments as in `schedule_free`.
 
@@ -61,11 +61,11 @@ def schedule_free_adamw(
     weight_lr_power: Real = 2.0,
     state_dtype: Dtype | None = None,
 ) -> Any:
-    """`schedule_free` over AdamW without momentum: two slots per parameter, as many as AdamW has.
+    """Schedule-free AdamW: `schedule_free` around AdamW without momentum; two slots per parameter, as many as AdamW.
 
     Args:
-      warmup_steps: length of the straight rise of the learning rate from 0; None for none.
-      weight_decay: λ, of the parameters y, multiplied by η.
+      warmup_steps: length of the linear warm-up of the learning rate from 0; None for none.
+      weight_decay: λ, applied to the parameters y, multiplied by η.
 
     The other arguments as in `schedule_free` and `adamw`.
 

@@ -18,7 +18,7 @@ def sgd(
     nesterov: bool = False,
     accumulator_dtype: Dtype | None = None,
 ) -> Any:
-    """Gradient descent, θ ← θ − η·g; with momentum, b ← μ·b + g, θ ← θ − η·b. Full, stochastic or minibatch alike.
+    """Gradient descent, θ ← θ − η·g; with momentum, b ← μ·b + g, θ ← θ − η·b. For full batches and minibatches alike.
 
     Args:
       learning_rate: η.

@@ -1,4 +1,4 @@
-"""Only the sign: of the gradient (signSGD) or of its average (Signum)."""
+"""Steps along a sign: that of the gradient (signSGD) or of its average (Signum)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["sign_sgd", "signum"]
 
 @optimizer
 def sign_sgd(learning_rate: NonNegative) -> Any:
-    """Every element moves by the same amount, whatever its gradient: θ ← θ − η·sign(g).
+    """Move every element by the same amount, against the sign of its gradient: θ ← θ − η·sign(g).
 
     Args:
       learning_rate: η, in units of the parameters.
@@ -30,7 +30,7 @@ def sign_sgd(learning_rate: NonNegative) -> Any:
 
 @optimizer
 def signum(learning_rate: NonNegative, beta: Decay = 0.9, accumulator_dtype: Dtype | None = None) -> Any:
-    """The sign of the momentum: m ← β·m + (1−β)·g, θ ← θ − η·sign(m).
+    """Move every element by the same amount, against the sign of its momentum: m ← β·m + (1−β)·g, θ ← θ − η·sign(m).
 
     Args:
       learning_rate: η, in units of the parameters.

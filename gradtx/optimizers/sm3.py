@@ -1,4 +1,4 @@
-"""SM3: AdaGrad in the memory of a row and a column.
+"""SM3: AdaGrad with a number for each row and each column instead of each element.
 
 preconditioner = chain( square, covering_sum, inverse_root )      1 / √ of a bound on the sum of squares
 """
@@ -18,11 +18,11 @@ __all__ = ["scale_by_sm3", "sm3"]
 
 @transformation
 def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -> Any:
-    """The average of gradients over the root of a bound on their sums of squares. See `sm3`.
+    """The average of gradients, each divided by the root of a bound on the sum of squares. See `sm3`.
 
     Args:
       b1: β₁, decay of the average.
-      b2: β₂; below 1 squares are averaged instead of added.
+      b2: β₂; below 1, squares are averaged instead of summed.
       eps: ε, inside the root.
 
     State: one slot per parameter, and a number for each row, each column, … of each leaf.
@@ -35,15 +35,15 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -
 
 @optimizer
 def sm3(learning_rate: NonNegative, momentum: Decay = 0.9) -> Any:
-    """AdaGrad with the smallest bound on the sum of squares that rows and columns give: s = g² + minᵢ mᵢ, with mᵢ the
-    maximum of s over all axes but i; m ← β·m + (1−β)·g/√(s + ε), θ ← θ − η·m.
+    """AdaGrad in little memory: the sum of squares is replaced by a bound from one number per row, column, …:
+    s = g² + minᵢ mᵢ, with mᵢ the maximum of s over all axes but i; m ← β·m + (1−β)·g/√(s + ε), θ ← θ − η·m.
 
     Args:
-      learning_rate: η; a schedule, too.
+      learning_rate: η; may be a schedule.
       momentum: β.
 
     State: one slot per parameter (the average), and a number for each row, each column, … of each leaf. Scalars and
-    empty leaves are leaves like any other; so are complex ones, with |g|².
+    empty leaves are treated like any other; so are complex ones, with |g|² for g².
 
     Source: Anil et al. 2019 (SM3-II), https://arxiv.org/abs/1901.11150
 

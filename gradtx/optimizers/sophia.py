@@ -1,7 +1,7 @@
-"""Sophia: momentum over the curvature, clipped, with an estimate of the diagonal of the Hessian.
+"""Sophia: momentum divided by an estimate of the diagonal of the Hessian, and clipped.
 
-The estimate is a transformation of its own, whose updates are that diagonal. Hutchinson's needs the loss as a function;
-`square()`, the squared gradient, costs nothing (with a loss that is a log-likelihood it is what Sophia-G amounts to).
+The estimator is a transformation of its own whose updates are that diagonal. Hutchinson's needs the loss as a function;
+`square()`, the squared gradient, costs nothing extra (for a negative log-likelihood it amounts to Sophia-G).
 """
 
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ Tree = Any
 
 
 class CurvatureState(NamedTuple):
-    """The averaged diagonal h, and what estimates it."""
+    """The averaged diagonal h, and the state of its estimator."""
 
     count: Number  # int32, steps taken
     curvature: Slot  # real
@@ -43,7 +43,7 @@ def inverse_curvature(
     gamma: NonNegative = 0.01,
     update_interval: Period = 10,
 ) -> Any:
-    """1 / max(γ·h, ε), where h ← β₂·h + (1−β₂)·ĥ at every k-th step, after the rate has been read.
+    """1 / max(γ·h, ε), where h ← β₂·h + (1−β₂)·ĥ at every k-th step; a step still uses the old h.
 
     Args:
       hessian_diagonal_fn: a transformation whose updates are ĥ; it gets the updates, parameters and extra arguments.
@@ -90,7 +90,7 @@ def scale_by_sophia(
     hessian_diagonal_fn: Transformation = HUTCHINSON,
     mu_dtype: Dtype | None = None,
 ) -> Any:
-    """Momentum over curvature, bounded: clip(m̂ / max(γ·h, ε), ±d). See `sophia`.
+    """Momentum divided by curvature, clipped: clip(m̂ / max(γ·h, ε), ±d). See `sophia`.
 
     State: two slots per parameter, and that of the estimator. Needs the parameters.
 
@@ -115,20 +115,20 @@ def sophia(
     hessian_diagonal_fn: Transformation = HUTCHINSON,
     mu_dtype: Dtype | None = None,
 ) -> Any:
-    """Newton's method that trusts no step longer than a bound: θ ← θ − η·(clip(m̂/max(γ·h, ε), ±d) + λ·θ), with h an
-    average of estimates of the diagonal of the Hessian, one every k-th step.
+    """A diagonal Newton method with clipped steps: θ ← θ − η·(clip(m̂/max(γ·h, ε), ±d) + λ·θ), where h is an average
+    of estimates of the diagonal of the Hessian, one every k-th step.
 
-    As in Optax, m is corrected for its start, and an estimate is used from the step after it on.
+    As in Optax, m is bias-corrected, and an estimate is first used in the step after it.
 
     Args:
       learning_rate: η.
       b1: β₁.
       b2: β₂ of h, for each estimate.
-      eps: ε, the least curvature.
+      eps: ε, a lower bound of the curvature.
       weight_decay: λ, decoupled.
       weight_decay_mask: which leaves decay; see `masked`.
-      gamma: γ; the larger, the fewer elements reach the bound.
-      clip_threshold: d; None for no bound.
+      gamma: γ; the larger, the fewer elements are clipped.
+      clip_threshold: d; None for no clipping.
       update_interval: k.
       hessian_diagonal_fn: a transformation whose updates are the estimate. By default
         `hutchinson_estimator_diag_hessian()`, which takes the loss, `obj_fn` or `value_fn`, as an extra argument.

@@ -1,4 +1,4 @@
-"""StableAdamW: steps that shrink when a gradient is far larger than expected."""
+"""StableAdamW: AdamW with update clipping, for gradients that are far larger than expected."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ def stable_adamw(
     weight_decay: NonNegative = 1e-2,
     mask: Any = None,
 ) -> Any:
-    """AdamW that takes short steps where gradients leap: r = 1/(√v̂ + ε), θ ← θ − η·(m̂·r/max(1, RMS(g·r)) + λ·θ), the
-    root mean square taken over each leaf.
+    """AdamW with update clipping, which shortens the step of a leaf whose gradient is far larger than √v̂:
+    r = 1/(√v̂ + ε), θ ← θ − η·(m̂·r/max(1, RMS(g·r)) + λ·θ), with the root mean square over the leaf.
 
-    (In the paper the decay is shortened, too.)
+    (In the paper, the weight decay is reduced by the same factor.)
 
     Args:
       learning_rate: η.

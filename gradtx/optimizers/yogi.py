@@ -1,4 +1,4 @@
-"""Yogi: Adam whose second moment moves by steps of the gradient's own size."""
+"""Yogi: Adam with additive instead of multiplicative updates of the second moment."""
 
 from typing import Any
 
@@ -36,9 +36,9 @@ def scale_by_yogi(
 
 @optimizer
 def yogi(learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-3) -> Any:
-    """Adam whose v grows and shrinks by additive steps: v ← v − (1−β₂)·sign(v − g²)·g², θ ← θ − η·m̂/(√v̂ + ε).
+    """Adam whose second moment v changes by additive steps: v ← v − (1−β₂)·sign(v − g²)·g², θ ← θ − η·m̂/(√v̂ + ε).
 
-    v starts from 1e-6 and m from 0, as in the paper. (Optax starts m from 1e-6, too, and so moves parameters whose
+    v starts from 1e-6 and m from 0, as in the paper. (Optax also starts m from 1e-6, and so moves parameters whose
     gradients are all zero.)
 
     Args:

@@ -1,4 +1,4 @@
-"""Numbers along the steps: schedules, and the losses of runs with their spread over seeds."""
+"""Curves over the steps: schedules, and the losses of runs with their spread over seeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,8 +38,8 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", names: b
         they are shown as they print.
       steps: the counts 0, …, steps − 1 are drawn.
       scale: of the values, "linear" or "log".
-      names: False leaves the names of the lines out, as small multiples want it that share one legend. Names are
-        placed by the limits that the axes have at this call: set other limits, or share an axis, before it.
+      names: False leaves out the names of the lines, for small multiples that share one legend. Names are placed
+        according to the limits that the axes have at the time of the call: set limits, or share an axis, before it.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -47,8 +47,8 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", names: b
 
     Raises:
       ImportError: matplotlib is not installed.
-      TypeError: what should be a schedule is none.
-      ValueError: another scale; fewer than 1 step; no schedule.
+      TypeError: something given as a schedule is not one.
+      ValueError: an unknown scale; fewer than 1 step; no schedule.
 
     >>> import gradtx
     >>> ax = gradtx.plotting.plot_schedule({"cosine": gradtx.cosine_decay_schedule(0.1, 100)}, 101)
@@ -75,7 +75,7 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", names: b
     ax.set_xlabel("step")
     ax.margins(x=0.01)
     if scale == "linear" and ax.get_ylim()[0] > 0:
-        ax.set_ylim(bottom=0)  # heights then compare as the numbers do
+        ax.set_ylim(bottom=0)  # so that heights are proportional to the values
     if names:
         name_lines(ax, lines)
     return ax
@@ -85,7 +85,7 @@ def plot_schedule(schedules: Any, steps: int, *, scale: str = "linear", names: b
 
 
 def _quantiles(low: float, high: float) -> Band:
-    """Quantiles to which what is not finite is above all; between it and a number lies infinity."""
+    """Quantiles that rank values that are not finite above all others; interpolating towards one gives infinity."""
 
     def band(y: np.ndarray) -> Any:
         found = np.quantile(np.where(np.isfinite(y), y, 1e300), (low, 0.5, high), axis=0)  # ∞ − ∞ would be NaN
@@ -103,7 +103,7 @@ def _deviations(power: float) -> Band:
     return band
 
 
-#: What a line and its band are of several runs.
+#: How a line and its band are computed from several runs.
 BANDS: dict[str, Band] = {
     "quartiles": _quantiles(0.25, 0.75),
     "range": _quantiles(0.0, 1.0),
@@ -123,28 +123,29 @@ def plot_curves(
     names: bool = True,
     ax: Axes = None,
 ) -> Axes:
-    """Draw curves of runs, such as losses, each label with a line and, over several seeds, a band.
+    """Draw curves of runs, such as losses: a line for each label and, over several seeds, a band.
 
     Args:
       runs: label -> array of shape (steps,) or (seeds, steps).
-      x: where along the horizontal axis: by default the steps 0, 1, …; an array of shape (steps,) such as seconds, or
-        label -> one.
-      smoothing: β of an exponential moving average, without bias towards its start, in [0, 1). The curve itself stays
-        visible, faint, where it is a single one.
+      x: the positions along the horizontal axis: by default the steps 0, 1, …; an array of shape (steps,) such as
+        seconds, or label -> one.
+      smoothing: β of a bias-corrected exponential moving average, in [0, 1). The raw curve of a single run stays
+        visible, faintly.
       band: over seeds: "quartiles" or "range" around the median, "deviation" or "error" (standard) around the mean;
-        None for the median alone. What is infinite or NaN counts as above everything in quantiles, so that a run that
-        diverged does not make the others look better.
+        None for the median alone. In quantiles, infinite and NaN values rank above all others, so that a run that
+        diverged does not make the rest look better.
       scale: of the values, "linear" or "log".
-      names: False leaves the names of the lines out, as small multiples want it that share one legend. Names are
-        placed by the limits that the axes have at this call: set other limits, or share an axis, before it.
+      names: False leaves out the names of the lines, for small multiples that share one legend. Names are placed
+        according to the limits that the axes have at the time of the call: set limits, or share an axis, before it.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
-      The axes. The label of a curve with numbers that are not finite says from which step on they are.
+      The axes. The label of a curve with values that are not finite says at which step they begin, or in how many runs
+      they occur.
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: arrays of other shapes, other names of a band or a scale, a smoothing outside [0, 1).
+      ValueError: arrays of wrong shapes, an unknown band or scale, a smoothing outside [0, 1).
 
     >>> import gradtx
     >>> ax = gradtx.plotting.plot_curves({"adam": [3.0, 2.0, 1.0], "sgd": [3.0, 2.5, 2.0]}, scale="log")
@@ -214,12 +215,12 @@ def _places(label: Any, x: Any, steps: int) -> np.ndarray:
 
 
 def _gaps(y: np.ndarray) -> np.ndarray:
-    """Not finite as NaN, where matplotlib leaves a gap."""
+    """Values that are not finite as NaN, where matplotlib leaves a gap."""
     return np.where(np.isfinite(y), y, np.nan)
 
 
 def _fate(y: np.ndarray) -> str:
-    """What a label has to add: nothing, or what became of the runs that are not finite."""
+    """A suffix for the label: empty, or what happened in the runs that are not finite."""
     gone = ~np.isfinite(y)
     if not gone.any():
         return ""

@@ -1,4 +1,4 @@
-"""What a monitored run measured along its steps: all of it as small panels, or the effective rates as bands."""
+"""What a monitored run measured over its steps: everything in small panels, or effective learning rates as bands."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,14 +30,14 @@ def measure_run(
     """Run an optimizer and measure each step: the input of `plot_rates` and `plot_metrics`, in one compiled loop.
 
     Args:
-      loss_fn: of the parameters.
+      loss_fn: a function of the parameters.
       params: where to start.
       tx: the optimizer.
-      steps: how many.
+      steps: how many steps to take.
       measures: see `gradtx.monitor`.
 
     Returns:
-      name -> array of shape (steps,): the measurements, all else that the state tells, and "loss" before each step.
+      name -> array of shape (steps,): the measurements, all other metrics in the state, and "loss" before each step.
 
     >>> import gradtx, jax.numpy as jnp
     >>> measured = gradtx.plotting.measure_run(lambda x: jnp.sum(x**2), jnp.ones(2), gradtx.sgd(0.25), steps=4)
@@ -58,16 +58,16 @@ def measure_run(
 
 @needs_matplotlib
 def plot_rates(measurements: Any, *, bounds: Any = None, x: Any = None, scale: str = "log", ax: Axes = None) -> Axes:
-    """Draw how the effective learning rates of the elements, |update|/|gradient|, are spread, and how that changes.
+    """Draw the distribution of the effective per-element learning rates, |update|/|gradient|, over the steps.
 
     The line is the median, the darker band holds half of the elements, the lighter one all.
 
     Args:
       measurements: name -> array of shape (steps,), or a list with the dict of each step, as `gradtx.metrics(state)`
-        gives it where a `monitor` measures "rate_quantiles" or "update_quantiles"; all such groups are drawn.
-      bounds: two numbers or schedules, the limits that a method such as AdaBound keeps its rates in.
+        returns it where a `monitor` measures "rate_quantiles" or "update_quantiles"; all such groups are drawn.
+      bounds: two numbers or schedules, the limits in which a method such as AdaBound keeps its step sizes.
       x: the steps of the measurements, shape (steps,); by default 0, 1, ….
-      scale: of the rates, "log" or "linear".
+      scale: of the effective learning rates, "log" or "linear".
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -75,7 +75,7 @@ def plot_rates(measurements: Any, *, bounds: Any = None, x: Any = None, scale: s
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: there are no quantiles in the measurements; another scale; arrays of other shapes.
+      ValueError: there are no quantiles in the measurements; an unknown scale; arrays of wrong shapes.
     """
     check_choice("plot_rates", "scale", scale, ("linear", "log"))
     series = _series("plot_rates", measurements)
@@ -110,11 +110,11 @@ def plot_rates(measurements: Any, *, bounds: Any = None, x: Any = None, scale: s
 
 @needs_matplotlib
 def plot_metrics(measurements: Any, *, x: Any = None, axes: Sequence[Axes] | None = None) -> list[Axes]:
-    """Draw everything that was measured, a panel for each number; the quantiles of one distribution share one.
+    """Draw everything that was measured, with a panel for each number; the quantiles of a distribution share one panel.
 
     Args:
       measurements: name -> array of shape (steps,), or a list with the dict of each step, as `gradtx.metrics(state)`
-        gives it.
+        returns it.
       x: the steps of the measurements, shape (steps,); by default 0, 1, ….
       axes: as many matplotlib axes as there are panels; by default those of a new figure.
 
@@ -123,7 +123,7 @@ def plot_metrics(measurements: Any, *, x: Any = None, axes: Sequence[Axes] | Non
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: nothing was measured; dicts of other names; arrays of other shapes; too few axes.
+      ValueError: nothing was measured; dicts whose names differ; arrays of wrong shapes; too few axes.
 
     >>> import gradtx
     >>> axes = gradtx.plotting.plot_metrics([{"gradient_norm": 1.0, "loss": 2.0}, {"gradient_norm": 0.5, "loss": 1.0}])
@@ -174,7 +174,7 @@ def _draw_panel(ax: Axes, steps: np.ndarray, series: dict[str, np.ndarray]) -> N
     ax.tick_params(labelsize=8)
 
 
-# What is given
+# Inputs
 
 
 def _series(owner: str, measurements: Any) -> dict[str, np.ndarray]:

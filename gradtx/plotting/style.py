@@ -1,11 +1,11 @@
-"""What all pictures share: colours, axes, and how a line says which it is.
+"""What all plots share: colours, axes, and the naming of lines.
 
-Colours are Okabe and Ito's, told apart with any colour vision. What is black on a light ground is white on a dark one;
-greys are mixtures of the two. Dashes and markers go round in turns of other lengths than the colours do, so that 21
-lines differ, and equal ones show each other.
+Colours are Okabe and Ito's, which can be told apart with any colour vision. What is black on a light background is
+white on a dark one; greys are mixtures of the two. Dashes and markers cycle with other periods than the colours do, so
+that 21 lines differ, and lines that coincide show through each other.
 
-Names stand where the lines end, where that is to the right of all and the figure makes room for it (its layout is
-"constrained" or "tight"); otherwise in a legend.
+Names are written at the ends of the lines, if all of them end at the right and the figure makes room for it (its layout
+is "constrained" or "tight"); otherwise in a legend.
 """
 
 import functools
@@ -48,14 +48,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v")
 LABEL_SIZE = 9.0  # points
-LONG_LABEL = 30  # characters; longer ones would take the room of the axes
+LONG_LABEL = 30  # characters; longer ones would take up the room of the axes
 
 
 # Axes
 
 
 def needs_matplotlib(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate what draws: before it computes anything, say how to install what is missing.
+    """Decorate a function that draws: before it computes anything, it says how to install what is missing.
 
     Raises (the decorated function):
       ImportError: matplotlib is not installed.
@@ -76,7 +76,7 @@ def needs_matplotlib(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.6, 3.6)) -> list[Axes]:
-    """The axes of a new figure, shown by `plt.show()`; `size` in inches is that of each."""
+    """The axes of a new figure, shown by `plt.show()`; `size` is that of each in inches."""
     import matplotlib.pyplot as plt
 
     shape = size[0] * columns, size[1] * rows
@@ -87,7 +87,7 @@ def new_axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.6, 
 
 
 def set_scales(ax: Axes, **scales: str) -> None:
-    """Set the scales of x or y; numbers on a logarithmic one are written without powers where they are short."""
+    """Set the scales of x or y; on a logarithmic one, numbers that are short are written without powers of ten."""
     from matplotlib.ticker import LogFormatterSciNotation
 
     class Short(LogFormatterSciNotation):
@@ -110,21 +110,21 @@ def set_scales(ax: Axes, **scales: str) -> None:
 
 
 class Ink(NamedTuple):
-    """The colours to draw with on one ground."""
+    """The colours to draw with on a given background."""
 
     background: Colour
     foreground: Colour
-    muted: Colour  # for what stands beside the data
-    faint: Colour  # for what stands behind the data
+    muted: Colour  # for what is beside the data
+    faint: Colour  # for what is behind the data
     colours: tuple[Colour, ...]
 
     def style(self, index: int) -> dict[str, Any]:
-        """The look of the line with this index."""
+        """The style of the line with this index."""
         return {"color": self.colours[index % len(self.colours)], "linestyle": DASHES[index % len(DASHES)]}
 
 
 def ink(ax: Axes) -> Ink:
-    """The colours that can be seen on these axes, whatever style is in use."""
+    """Colours that are visible on these axes, whatever style is in use."""
     from matplotlib.colors import to_rgba
 
     grounds = [to_rgba(x.get_facecolor()) for x in (ax, ax.figure, ax.figure.figure)]
@@ -140,7 +140,7 @@ def ink(ax: Axes) -> Ink:
 
 
 def readable(colour: Colour, ground: Ink) -> Colour:
-    """The colour, moved towards that of the text until letters can be read in it (a contrast of 4.5, WCAG's AA)."""
+    """The colour, moved towards the foreground until text in it is readable (a contrast of 4.5, WCAG's AA)."""
     from matplotlib.colors import to_rgb
 
     shades = (_mixed(to_rgb(colour), ground.foreground, share) for share in np.linspace(0, 1, 11))
@@ -166,7 +166,7 @@ def _contrast(one: Colour, other: Colour) -> float:
 
 
 def labelled(owner: str, things: Any, label: Callable[[Any], str]) -> list[tuple[str, Any]]:
-    """One thing, a list of things or a dict of them by label, as (label, thing); what shares a label shows its repr."""
+    """One thing, a list or a dict by label, as pairs (label, thing); things that would share a label get their repr."""
     if isinstance(things, dict):
         pairs = [(str(name), thing) for name, thing in things.items()]
     else:
@@ -180,14 +180,14 @@ def labelled(owner: str, things: Any, label: Callable[[Any], str]) -> list[tuple
 
 
 def one_line(thing: Any) -> str:
-    """How a thing prints, without line breaks."""
+    """The repr of a thing, without line breaks."""
     return re.sub(r",?\s*\n\s*\)", ")", re.sub(r"\(\n\s*", "(", repr(thing))).replace("\n", " ").replace("     ", " ")
 
 
 def name_lines(ax: Axes, lines: Sequence[Any]) -> None:
-    """Say which line is which: right of their ends if all end at the right, else in a legend.
+    """Name the lines: to the right of their ends if all end at the right, else in a legend.
 
-    The places are those of the limits that the axes have now.
+    Names are placed according to the limits that the axes have now.
     """
     named = [line for line in lines if not line.get_label().startswith("_")]
     roomy = ax.figure.figure.get_layout_engine() is not None
@@ -199,7 +199,7 @@ def name_lines(ax: Axes, lines: Sequence[Any]) -> None:
         handles = {"handles": named, "labels": [textwrap.fill(x.get_label(), 60) for x in named]}
         options: dict[str, Any] = {"fontsize": LABEL_SIZE, "framealpha": 0.8}
         if roomy and longest > LONG_LABEL:
-            below = 4.2 if ax.get_xlabel() else 2.7  # heights of a letter: below what stands at the axis
+            below = 4.2 if ax.get_xlabel() else 2.7  # in letter heights: below the labels of the axis
             options |= {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": below, "frameon": False}
         elif roomy:
             rows = max(1, int(0.75 / _gap(ax)))
@@ -209,7 +209,7 @@ def name_lines(ax: Axes, lines: Sequence[Any]) -> None:
 
 
 def label_ends(ax: Axes, ends: Sequence[tuple[str, float, Colour]]) -> None:
-    """Write names right of the axes at the heights of their lines' ends, pushed apart where they would touch."""
+    """Write names to the right of the axes at the heights of their lines' ends, pushed apart where they would touch."""
     ground = ink(ax)
     heights = [float(np.clip(_place(ax, (ax.get_xlim()[1], y))[1], 0, 1)) for _, y, _ in ends]
     for (name, _, colour), height in zip(ends, apart(heights, _gap(ax)), strict=True):
@@ -218,7 +218,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[str, float, Colour]]) -> None:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights in the same order, moved apart in pairs until they are at least `gap` from each other."""
+    """Heights in the same order, pushed apart pair by pair until they are at least `gap` from each other."""
     order = np.argsort(heights, kind="stable")
     placed = np.asarray(heights, float)[order]
     for _ in range(200):
@@ -232,7 +232,7 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _gap(ax: Axes) -> float:
-    """The height of a label, as a share of that of the axes."""
+    """The height of a label, as a fraction of the height of the axes."""
     return 1.2 * LABEL_SIZE / 72 / (ax.get_position().height * ax.figure.figure.get_figheight())
 
 
@@ -250,12 +250,12 @@ def _ends_right(ax: Axes, line: Any) -> bool:
 
 
 def _place(ax: Axes, point: tuple[float, float]) -> Any:
-    """A point of the data in shares of the axes."""
-    _ = ax.get_xlim(), ax.get_ylim()  # the limits are not taken from the data until they are asked for
+    """A point of the data in axes coordinates."""
+    _ = ax.get_xlim(), ax.get_ylim()  # the limits are not computed from the data until they are asked for
     return ax.transAxes.inverted().transform(ax.transData.transform(point))
 
 
-# What is given
+# Inputs
 
 
 def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> None:
@@ -265,14 +265,14 @@ def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> N
 
 
 def take(owner: str, kind: str, name: str, known: dict[str, Any]) -> np.ndarray:
-    """An entry of a dict of arrays; the error for another name lists those that there are."""
+    """An entry of a dict of arrays; the error for an unknown name suggests known ones."""
     if name not in known:
         raise ValueError(f"{owner}: no {kind} {name!r}; {suggestion(name, known)}")
     return np.asarray(known[name], float)
 
 
 def log_spaced(values: Any) -> bool:
-    """Whether numbers look as if chosen on a log scale: their ratios are more alike than their differences."""
+    """Whether numbers look as if chosen on a log scale: their ratios are more uniform than their differences."""
     points = np.unique(values)
     if len(points) < 2 or points[0] <= 0:
         return False
@@ -283,6 +283,6 @@ def log_spaced(values: Any) -> bool:
 
 
 def wide(values: Any) -> bool:
-    """Whether the finite ones of these numbers are positive and range over more than a factor of 30."""
+    """Whether the finite values are positive and range over more than a factor of 30."""
     finite = np.asarray(values, float)[np.isfinite(values)]
     return bool(finite.size and finite.min() > 0 and finite.max() > 30 * finite.min())

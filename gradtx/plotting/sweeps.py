@@ -1,4 +1,4 @@
-"""What many runs of one optimizer ended at, against its hyperparameters; and the test of a range of learning rates."""
+"""The final results of many runs of an optimizer, against its hyperparameters; and the learning-rate range test."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ __all__ = ["plot_lr_range_test", "plot_sweep"]
 
 Axes = Any
 
-OFF_SCALE = 1e4  # times the median: what ends higher is drawn at the top edge, or nothing else could be told apart
+OFF_SCALE = 1e4  # times the median: higher results are drawn at the top edge, so that the others can be told apart
 
 
 @needs_matplotlib
@@ -34,16 +34,16 @@ def plot_sweep(
     scale: str | None = None,
     ax: Axes = None,
 ) -> Axes:
-    """Draw what the runs of a sweep ended at: against one hyperparameter, or as a map over two.
+    """Draw the final results of a sweep against one hyperparameter, or as a map over two.
 
-    A star marks the best run, the one with the least value; runs that ended in infinite numbers or none are crosses at
-    the top edge, in a map hatched cells. Values of hyperparameters that look chosen on a log scale get one.
+    A star marks the best run, the one with the lowest value; runs that ended in infinite or NaN values are crosses at
+    the top edge, or hatched cells in a map. Hyperparameters whose values look chosen on a log scale are drawn on one.
 
     Args:
       result: has `hyperparameters` and `values`, each name -> array of shape (runs,).
       x: the hyperparameter along the horizontal axis; may be left out if there is only one.
       y: a second hyperparameter. Without it a line joins the medians of the runs with equal x.
-      metric: what of `values`, "loss" if that is among them; may be left out if there is only one.
+      metric: which of `values` to draw; by default "loss" if that is among them, or the only one.
       scale: of the metric, "linear" or "log"; by default log if it is positive and ranges over more than a factor of
         30. On a log scale, values beyond 10⁴ times the median are triangles at the top edge.
       ax: matplotlib axes to draw in; by default those of a new figure.
@@ -142,13 +142,13 @@ def _draw_points(ax: Axes, across: np.ndarray, values: np.ndarray, scale: str) -
 def _legend(ax: Axes) -> None:
     if ax.get_legend_handles_labels()[0]:
         style: dict[str, Any] = {"fontsize": 9, "handletextpad": 0.3, "framealpha": 0.8}
-        if ax.figure.figure.get_layout_engine() is not None:  # it makes room above
+        if ax.figure.figure.get_layout_engine() is not None:  # which makes room above
             style |= {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "ncols": 3, "columnspacing": 1.2}
             style |= {"frameon": False, "borderpad": 0, "borderaxespad": 0.2}
         ax.legend(**style)
 
 
-# Two
+# Two hyperparameters
 
 
 def _draw_map(ax: Axes, across: np.ndarray, up: np.ndarray, values: np.ndarray, scale: str, metric: str) -> None:
@@ -167,7 +167,7 @@ def _draw_map(ax: Axes, across: np.ndarray, up: np.ndarray, values: np.ndarray, 
     if best is not None:
         star["label"] = f"best: {values[best]:.3g} at {across[best]:.3g}, {up[best]:.3g}"
 
-    if len(columns) * len(rows) > 2 * len(values):  # no grid: every run has numbers of its own
+    if len(columns) * len(rows) > 2 * len(values):  # not a grid: every run has values of its own
         ok = np.isfinite(values)
         drawn = ax.scatter(across[ok], up[ok], c=values[ok], s=45, edgecolor=ground.muted, linewidth=0.5, **shades)
         if not ok.all():
@@ -210,14 +210,14 @@ def _cell(column: int, row: int, **style: Any) -> Any:
 
 @needs_matplotlib
 def plot_lr_range_test(result: Any, *, ax: Axes = None) -> Axes:
-    """Draw the loss while the learning rate rises, and the rate that this suggests.
+    """Draw the loss as the learning rate rises, and the learning rate that this suggests.
 
     Args:
-      result: has `rates`, `losses` and `smoothed`, each of shape (steps,), and `suggestion`, a rate or None.
+      result: has `rates`, `losses` and `smoothed`, each of shape (steps,), and `suggestion`, a learning rate or None.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
-      The axes. Losses far above the first are cut off at the top edge, not shown as if they were the scale.
+      The axes. Losses far above the first are cut off at the top edge, so that they do not set the scale.
 
     Raises:
       ImportError: matplotlib is not installed.

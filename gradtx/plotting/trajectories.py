@@ -1,7 +1,7 @@
-"""Where optimizers go: their paths over a function of one or two variables, as a picture and as an animation.
+"""The paths of optimizers over a function of one or two variables, as a plot and as an animation.
 
-All paths of a picture come from one compiled program. Optimizers that differ in their numbers alone (the same
-constructor at other rates) are one batch in it, so that the function is traced once for each structure.
+All paths of a plot come from one compiled program. Optimizers that differ only in their numbers (the same constructor
+with other learning rates) form one batch in it, so that the function is traced once for each structure.
 """
 
 import functools
@@ -42,7 +42,7 @@ def trajectories(function: Any, optimizers: Any, *, steps: int, start: Any = Non
       function there.
 
     Raises:
-      TypeError: what should be a transformation is none.
+      TypeError: something given as an optimizer is not a transformation.
       ValueError: no start, or one that is neither a number nor two; nothing to run.
 
     >>> import gradtx
@@ -93,7 +93,7 @@ def _run(function: Any, optimizers: tuple[Any, ...], start: jax.Array, steps: in
     return [found[i] for i in range(len(optimizers))]
 
 
-# Pictures
+# Plots
 
 
 @needs_matplotlib
@@ -109,14 +109,14 @@ def plot_trajectories(
 ) -> Axes:
     """Draw the paths of optimizers over the contours of a function of two variables, or over the curve of one.
 
-    A circle is the start, a star a minimum, a marker the end of a path. A path that leaves the picture for good
-    is drawn to its border, with a cross there, and its label says so; as does that of one that ends in infinite numbers
-    or none.
+    A circle marks the start, a star a minimum, a marker the end of a path. A path that leaves the plot for good is
+    drawn up to the border, with a cross there, and its label says so, as it does for a path that ends in infinite or
+    NaN values.
 
     Args:
       function, optimizers, steps, start: see `trajectories`.
       domain: the interval to draw for each variable; by default the test function's, or what the paths need.
-      names: False leaves the names of the paths out, as small multiples want it that share one legend.
+      names: False leaves out the names of the paths, for small multiples that share one legend.
       ax: matplotlib axes to draw in; by default those of a new figure.
 
     Returns:
@@ -147,12 +147,12 @@ def animate_trajectories(
     frames: int = 60,
     interval: int = 80,
 ) -> Any:
-    """The picture of `plot_trajectories`, step by step.
+    """Animate the plot of `plot_trajectories`, step by step.
 
     Args:
       function, optimizers, steps, start, domain, ax: see `plot_trajectories`.
-      frames: how many pictures at most, at equal distances in steps, the first and the last included.
-      interval: milliseconds between two of them.
+      frames: the maximum number of frames, evenly spaced over the steps, the first and the last included.
+      interval: milliseconds between two frames.
 
     Returns:
       A matplotlib `FuncAnimation` that Jupyter shows with buttons to play it. Save it with
@@ -169,7 +169,7 @@ def animate_trajectories(
 
     class Animation(FuncAnimation):
         def _repr_html_(self) -> str:
-            plt.close(self.figure)  # or Jupyter shows the last picture, too
+            plt.close(self.figure)  # or Jupyter shows the last frame, too
             with plt.rc_context({"savefig.dpi": 80, "animation.frame_format": "jpeg"}):  # a quarter of the bytes
                 return self.to_jshtml()
 
@@ -193,20 +193,20 @@ def animate_trajectories(
     return Animation(ax.figure.figure, show, frames=shown.tolist(), interval=interval)
 
 
-# Their parts
+# Parts of plots
 
 
 class Drawn(NamedTuple):
-    """What a path is drawn with."""
+    """The matplotlib artists that draw a path."""
 
     line: Any  # through its points, up to the first after which it stays outside; a marker at the last
-    dots: Any  # at each of them; None without
-    crosses: tuple[Any, ...]  # where it leaves the picture; none if it ends in it
-    leaves: int  # the step that takes it there
+    dots: Any  # at each of them, or None
+    crosses: tuple[Any, ...]  # where it leaves the plot; empty if it ends inside
+    leaves: int  # the step with which it leaves
 
     @property
     def lines(self) -> tuple[Any, ...]:
-        """All that goes through its points."""
+        """All artists that go through its points."""
         return (self.line,) if self.dots is None else (self.line, self.dots)
 
 
@@ -239,7 +239,7 @@ def _draw(
 
 
 def draw_function(ax: Axes, function: Any, domain: Domain) -> None:
-    """Draw the contours of a function of two variables, or the curve of one, and stars at the minima that it names."""
+    """Draw the contours of a function of two variables, or the curve of one, and stars at its known minima."""
     ground = ink(ax)
     if len(domain) == 2:
         (left, right), (bottom, top) = domain
@@ -266,7 +266,7 @@ def draw_function(ax: Axes, function: Any, domain: Domain) -> None:
 def draw_path(
     ax: Axes, points: Any, values: Any, *, color: Any, marker: str, dots: bool, label: str = "_path"
 ) -> Drawn:
-    """Draw where one optimizer went, on axes that `draw_function` has drawn on."""
+    """Draw the path of one optimizer, on axes that `draw_function` has drawn on."""
     ground = ink(ax)
     at = np.asarray(points.T if points.ndim == 2 else (points, values), float)
     finite = np.isfinite(at).all(axis=0) & np.isfinite(values)
@@ -278,7 +278,7 @@ def draw_path(
         label += " (diverges)"
     elif leaves < end:
         label += " (leaves)"
-    at = at[:, : min(end, leaves + 1)]  # what comes later is outside, or passes through on its way
+    at = at[:, : min(end, leaves + 1)]  # later points are outside, whatever the path crosses between them
     seen = {"color": color, "marker": marker, "markeredgecolor": ground.background, "markeredgewidth": 0.6}
     (line,) = ax.plot(*at, linewidth=1.2, markevery=[-1], markersize=6, label=label, zorder=3, **seen)
     dotted = ax.plot(*at, ".", color=color, markersize=2.5, label="_dots", zorder=3)[0] if dots else None
@@ -292,7 +292,7 @@ def draw_path(
 
 
 def _border(inner: np.ndarray, outer: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Where the way from a point in a box to one outside of it crosses the border."""
+    """Where the line from a point in a box to one outside it crosses the border."""
     step = outer - inner
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = (np.where(step > 0, box[:, 1], box[:, 0]) - inner) / step

@@ -56,7 +56,7 @@ def _description(name: str, constructor: Any) -> str:
 
 
 def show_text(name: str) -> str:
-    """All that can be said of one constructor: signature, description, formula, state, source.
+    """Everything about one constructor: signature, description, formula, state, source.
 
     Raises:
       UsageError: there is no such constructor.

@@ -34,7 +34,7 @@ class Digits(NamedTuple):
 
 
 def load(seed: int = 0) -> Digits:
-    """1,437 images to train on and 360 to test on, every digit in equal shares, in units of the training images."""
+    """1,437 training and 360 test images, stratified by digit, standardised with the training images' statistics."""
     with needs_extra():
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -49,9 +49,9 @@ def load(seed: int = 0) -> Digits:
 
 
 def batches(examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The examples of an epoch's minibatches, (steps, batch_size), in an order that seed and epoch fix.
+    """The indices of the examples in an epoch's minibatches, (steps, batch_size), in an order set by seed and epoch.
 
-    The examples that do not fill a last batch sit this epoch out.
+    Examples that do not fill a last batch are left out of this epoch.
     """
     order = np.random.default_rng([seed, epoch]).permutation(examples)
     steps = examples // batch_size
@@ -62,7 +62,7 @@ def batches(examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
 
 
 def network(seed: int = 0, layers: tuple[int, ...] = LAYERS) -> Params:
-    """Weights of He's initialisation, √(2/n) times normal, and zero biases."""
+    """Weights with He initialisation, √(2/n) times normal, and zero biases."""
     keys = jax.random.split(jax.random.key(seed), len(layers) - 1)
     return [
         {"kernel": jax.random.normal(key, (n, m)) * math.sqrt(2 / n), "bias": jnp.zeros(m)}
@@ -94,7 +94,7 @@ def accuracy(params: Params, images: Any, labels: Any) -> jax.Array:
 
 @dataclass(frozen=True)
 class Learned:
-    """What one optimizer learned at each of its rates. Curves are measured before training and after every epoch."""
+    """The results of one optimizer at each learning rate. Curves are measured before training and after every epoch."""
 
     name: str
     rates: tuple[float, ...]
@@ -107,12 +107,12 @@ class Learned:
 
     @property
     def diverged(self) -> np.ndarray:
-        """For each rate, whether the final loss is infinite or not a number."""
+        """For each learning rate, whether the final loss is infinite or NaN."""
         return ~np.isfinite(self.loss[:, -1])
 
     @property
     def best(self) -> int:
-        """The rate with the least final training loss; the test images have no say."""
+        """The learning rate with the lowest final training loss, by index; the test images play no part."""
         return int(np.argmin(np.where(self.diverged, np.inf, self.loss[:, -1])))
 
     def steps_to_target(self, rate: int) -> int | None:
@@ -143,7 +143,7 @@ def train(
     """Train the same network on the same minibatches with each optimizer.
 
     Yields:
-      (name, None) after every epoch, (name, what it learned) after the last.
+      (name, None) after every epoch, (name, its results) after the last.
     """
     params = network(seed)
     measure = _measure(data)

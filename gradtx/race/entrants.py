@@ -1,4 +1,4 @@
-"""The constructors of the library, sorted for a race; what each costs; where each is from."""
+"""The constructors of the library, sorted for a race; what their states cost; what their docstrings say."""
 
 import inspect
 from typing import Any
@@ -30,11 +30,11 @@ __all__ = [
 
 Constructors = dict[str, Constructor[..., Any]]
 
-# The optimizers that race by default, at the rates that the field gives them where nothing else is said: those of
-# torch (adagrad, adadelta, adam, adamax, nadam, adafactor, radam, …), Keras (rmsprop) or the paper (adabound, yogi,
-# adabelief, lion; lamb: 1e-3 of its public versions). Gradient descent has none: 0.1 is what tutorials take, with
-# momentum 0.9, which makes steps ten times as long, a tenth of it. LARS multiplies by a trust coefficient of 1e-3, so
-# 1 is a thousandth of a layer's norm.
+# The optimizers that race by default, at their usual learning rates: the defaults of torch (adagrad, adadelta, adam,
+# adamax, nadam, adafactor, radam, …) or Keras (rmsprop), or those of the paper (adabound, yogi, adabelief, lion; lamb:
+# 1e-3, as in its public versions). Gradient descent has none: 0.1 is common in tutorials, and a tenth of it with
+# momentum 0.9, which makes steps ten times as long. LARS multiplies by a trust coefficient of 1e-3, so 1 is a
+# thousandth of a layer's norm.
 DEFAULT_RATES: dict[str, float] = {
     "sgd": 0.1,
     "momentum": 0.01,
@@ -58,14 +58,14 @@ DEFAULT_RATES: dict[str, float] = {
     "lars": 1.0,
 }
 
-# Names that the field has for settings of an optimizer.
+# Common names for settings of an optimizer.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "momentum": ("sgd", {"momentum": 0.9}),
     "nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}),
 }
 
 
-# What there is
+# The constructors
 
 
 def schedules() -> Constructors:
@@ -85,7 +85,7 @@ def transformations() -> Constructors:
 
 
 def racers() -> list[str]:
-    """The names that can race: the optimizers that a learning rate alone makes, and what settings of one are called."""
+    """The names that can race: the optimizers that need no argument but a learning rate, and the names in SETTINGS."""
     return sorted([*filter(_takes_a_rate, optimizers()), *SETTINGS])
 
 
@@ -100,7 +100,7 @@ def _takes_a_rate(name: str) -> bool:
 
 
 def default_rate(name: str) -> float:
-    """The rate to try first: from the table; else the constructor's own default, or that of the method it extends."""
+    """The learning rate to try first: the table's, the constructor's default, or that of the method it extends."""
     if name in DEFAULT_RATES:
         return DEFAULT_RATES[name]
     own = optimizers()[name].signature.parameters["learning_rate"].default
@@ -119,18 +119,18 @@ def make(name: str, rate: float | None = None) -> GradientTransformation:
     return optimizers()[base](learning_rate=default_rate(name) if rate is None else rate, **settings)
 
 
-# What its state takes
+# The size of its state
 
 
 def _large_leaves(tx: GradientTransformation, side: int) -> dict[str, int]:
-    """The elements of each array in the state for one matrix; scalars left out. Nothing is computed."""
+    """The number of elements of each array in the state for one matrix, without scalars. Nothing is computed."""
     state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((side, side), jnp.float32))
     paths, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.size for path, leaf in paths if leaf.size > 1}
 
 
 def state_slots(tx: GradientTransformation, side: int = 1024) -> dict[str, float]:
-    """What a large square matrix of parameters costs in state: path -> numbers kept per parameter."""
+    """What the state keeps for a large square matrix of parameters: path -> numbers per parameter."""
     return {path: size / side**2 for path, size in _large_leaves(tx, side).items()}
 
 

@@ -1,4 +1,4 @@
-"""What a user asked for and cannot have, in one line."""
+"""One-line errors for requests that cannot be met."""
 
 import contextlib
 import difflib
@@ -12,7 +12,7 @@ class UsageError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that does not exist, with the names that look like it, or else where all of them are."""
+    """The error for a name that does not exist, with the names that are similar, or else all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
@@ -21,7 +21,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 @contextlib.contextmanager
 def needs_extra() -> Iterator[None]:
-    """Say how to install what is missing, when an import inside fails.
+    """When an import inside fails, say how to install what is missing.
 
     Raises:
       UsageError: scikit-learn, matplotlib or rich is not installed.

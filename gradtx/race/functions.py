@@ -1,4 +1,4 @@
-"""The race on a test function: every optimizer from the same point, and where it goes."""
+"""The race on a test function: the path of every optimizer from the same point."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from gradtx.test_functions import TestFunction
 
 __all__ = ["TOLERANCE", "Travelled", "follow"]
 
-TOLERANCE = 0.01  # how near a minimum has to be
+TOLERANCE = 0.01  # a minimum is reached within this distance
 
 
 @dataclass(frozen=True)
 class Travelled:
-    """Where one optimizer went at each of its rates.
+    """The path of one optimizer at each of its learning rates.
 
-    On a function without a minimum a path ends where it leaves the domain, on its way down for ever.
+    On a function without a minimum, where it would descend for ever, a path ends where it leaves the domain.
     """
 
     name: str
     function: TestFunction
     rates: tuple[float, ...]
-    paths: tuple[np.ndarray, ...]  # for each rate, the points from the start on, (steps + 1, variables)
-    values: tuple[np.ndarray, ...]  # for each rate, the function along the path, (steps + 1)
+    paths: tuple[np.ndarray, ...]  # for each learning rate, the points from the start on, (steps + 1, variables)
+    values: tuple[np.ndarray, ...]  # for each learning rate, the function along the path, (steps + 1)
     compile_seconds: float
     run_seconds: float
 
@@ -41,7 +41,7 @@ class Travelled:
             return np.linalg.norm(self.paths[rate] - minima, axis=-1).min(axis=0)
 
     def steps_to_goal(self, rate: int) -> int | None:
-        """The steps after which it stayed near a minimum, or, where there is none, was below the function's goal."""
+        """The steps after which it stayed near a minimum, or, if there is none, first reached the function's goal."""
         if self.function.goal is not None:
             reached = np.flatnonzero(self.values[rate] <= self.function.goal)
             return int(reached[0]) if reached.size else None
@@ -51,12 +51,12 @@ class Travelled:
 
     @property
     def diverged(self) -> np.ndarray:
-        """For each rate, whether the path ended in numbers that are infinite or none."""
+        """For each learning rate, whether the path ended in infinite or NaN values."""
         return np.array([not np.isfinite([*path[-1], self.values[i][-1]]).all() for i, path in enumerate(self.paths)])
 
     @property
     def best(self) -> int:
-        """The rate that reached the goal and ends lowest among those soonest there; else the one that ends lowest."""
+        """The index of the learning rate that reached the goal soonest; the lower final value breaks ties."""
         diverged = self.diverged
 
         def rank(rate: int) -> tuple[bool, float, float]:
@@ -72,7 +72,7 @@ def follow(
     """Follow each optimizer from the function's start point.
 
     Yields:
-      (name, None) when it has arrived, then (name, where it went).
+      (name, None) when its run is over, then (name, its paths).
     """
     start = jnp.asarray(function.start, float)
     evaluate = jax.jit(function)
@@ -100,7 +100,7 @@ def follow(
 
 
 def _end(function: TestFunction, path: np.ndarray) -> int:
-    """The points that count: on a function that has no minimum to return to, up to the first outside the domain."""
+    """How many points count: on a function that has no minimum to return to, up to the first outside the domain."""
     low, high = np.transpose(function.domain)
     outside = np.flatnonzero(~((low <= path) & (path <= high)).all(axis=1))
     return int(outside[0]) + 1 if outside.size and not function.minima else len(path)

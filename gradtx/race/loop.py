@@ -1,7 +1,8 @@
 """One compiled loop per optimizer, over a batch of learning rates.
 
-An optimizer is a pytree of its numbers. Equal optimizers with different rates therefore stack to one whose leaves have
-a leading axis, and `vmap` over it trains them all at once: a grid of rates is one compilation, as one rate is.
+An optimizer is a pytree of its numbers. Optimizers that differ only in their learning rates therefore stack to one
+whose leaves have a leading axis, and `vmap` over it trains them all at once: a grid takes one compilation, just like a
+single learning rate.
 """
 
 import time
@@ -22,17 +23,17 @@ Tree = Any
 
 
 def stack(trees: Sequence[Tree]) -> Tree:
-    """One tree whose leaves hold those of all trees, along a new first axis; for optimizers, a batch of them."""
+    """Stack the leaves of all trees along a new first axis; for optimizers, this makes a batch of them."""
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x, float) for x in leaves]), *trees)
 
 
 @dataclass
 class Loop:
-    """Training of a batch of equal optimizers from the same parameters, some steps at a time.
+    """Train a batch of optimizers from the same parameters, some steps at a time.
 
     Args:
-      optimizers: equal but for their numbers.
-      loss: of the parameters and one element of `data`.
+      optimizers: equal except for their numbers.
+      loss: a function of the parameters and one element of `data`.
       params: where all start.
 
     Attributes:
@@ -54,7 +55,7 @@ class Loop:
         self._compiled: Any = None
 
     def run(self, data: Tree) -> Tree:
-        """Take one step with each element of `data` (along its first axis, as long at every call).
+        """Take one step with each element of `data` (along its first axis, of equal length in every call).
 
         Returns:
           The parameters after each step, with leading axes over the optimizers and the steps, if they are a single

@@ -1,4 +1,4 @@
-"""The results as pictures: curves by family of optimizers, loss against rate, paths on test functions."""
+"""The results as plots: loss curves in panels, loss against learning rate, paths on test functions."""
 
 import math
 import textwrap
@@ -17,7 +17,7 @@ from gradtx.race.functions import Travelled
 __all__ = ["save_curves", "save_paths", "save_rates"]
 
 PER_PANEL = 7  # lines of different colours
-LEAST_LOSS = 1e-6  # below it, curves show rounding
+LEAST_LOSS = 1e-6  # below it, curves show only rounding errors
 
 Line = tuple[np.ndarray, np.ndarray]
 
@@ -26,7 +26,7 @@ Line = tuple[np.ndarray, np.ndarray]
 
 
 def save_curves(results: Sequence[Learned], path: Path, title: str) -> None:
-    """Draw the training loss of every optimizer at its best rate against steps, and its final test accuracy."""
+    """Draw the training loss of every optimizer at its best learning rate, and its final test accuracy."""
 
     def line(result: Learned) -> Line:
         return result.steps, result.loss[result.best]
@@ -69,7 +69,7 @@ def _draw_accuracy(ax: Any, results: Sequence[Learned]) -> None:
     ax.set_title("After the last epoch", loc="left", fontsize=10)
 
 
-# Panels of labelled lines, a family in each
+# Panels of labelled lines
 
 
 def _panels(
@@ -80,7 +80,7 @@ def _panels(
     extra: int = 0,
     marker: str = "",
 ) -> tuple[Any, list[Any]]:
-    """A figure with some of the runs in each panel, labelled, all others pale behind; and `extra` empty panels."""
+    """A figure with some of the runs in each panel, labelled, all others faint behind; and `extra` empty panels."""
     shares = _shares([result.name for result in results])
     lines = {result.name: line(result) for result in results}
     if not all(np.isfinite(y).all() for _, y in lines.values()):
@@ -114,7 +114,7 @@ def _shares(names: list[str]) -> list[list[str]]:
 
 
 def _drawn(y: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The values between the limits; infinite ones and no numbers at the upper one, where crosses mark them."""
+    """The values clipped to the limits; infinite and NaN ones are at the upper limit, where crosses mark them."""
     return np.clip(np.where(np.isnan(y), np.inf, y), *limits)
 
 
@@ -122,7 +122,7 @@ def _drawn(y: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def save_paths(results: Sequence[Travelled], path: Path, title: str) -> None:
-    """Draw the path of each optimizer at its best rate, each in a panel of its own."""
+    """Draw the path of each optimizer at its best learning rate, each in a panel of its own."""
     figure, axes = _figure(len(results), columns=5, size=(2.6, 2.7), title=title)
     for ax, result in zip(axes, results, strict=True):
         points, values = result.paths[result.best], result.values[result.best]

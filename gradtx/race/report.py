@@ -13,11 +13,11 @@ from gradtx.race.functions import TOLERANCE, Travelled
 
 __all__ = ["digits_table", "functions_table", "report"]
 
-WIDTH = 120  # where the output is no terminal
+WIDTH = 120  # where the output is not a terminal
 
 
 def digits_table(results: Sequence[Learned], grid: bool) -> None:
-    """Print what each optimizer learned at its best rate, the least final training loss first."""
+    """Print the results of each optimizer at its best learning rate, the lowest final training loss first."""
     rows = []
     for result in sorted(results, key=lambda r: (r.diverged[r.best], r.loss[r.best, -1])):
         best = result.best
@@ -38,7 +38,7 @@ def digits_table(results: Sequence[Learned], grid: bool) -> None:
 
 
 def functions_table(results: Sequence[Travelled], grid: bool) -> None:
-    """Print where each optimizer arrived at its best rate, the soonest first."""
+    """Print the results of each optimizer at its best learning rate, the first to reach the goal first."""
 
     def rank(result: Travelled) -> tuple[bool, float, float]:
         best = result.best
@@ -71,7 +71,7 @@ def _failures_header(grid: bool) -> list[str]:
 
 
 def _failures(result: Learned | Travelled, grid: bool) -> list[str]:
-    """With a grid, at how many of its rates the optimizer diverged."""
+    """With a grid, at how many of its learning rates the optimizer diverged."""
     return [f"{result.diverged.sum()} of {len(result.rates)}"] if grid else []
 
 
@@ -104,7 +104,7 @@ def _print(headers: list[str], rows: list[list[str]]) -> None:
 
 
 def report(problem: str, options: dict[str, Any], results: Sequence[Learned | Travelled]) -> dict[str, Any]:
-    """Everything that was measured, for `json.dump`: numbers that are infinite or none become null."""
+    """Everything that was measured, for `json.dump`: infinite and NaN values become null."""
     return {
         "problem": problem,
         "versions": {"gradtx": gradtx.__version__, "jax": jax.__version__},

@@ -1,4 +1,4 @@
-"""`python -m gradtx race`: from the options to a progress bar, a table, a picture and a JSON file."""
+"""`python -m gradtx race`: from the options to a progress bar, a table, a plot and a JSON file."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What was asked for; None where nothing was said."""
+    """The options of a race; None for those that were not given."""
 
     problem: str = "digits"
     optimizers: tuple[str, ...] = tuple(entrants.DEFAULT_RATES)
@@ -40,10 +40,10 @@ def race(options: Options) -> None:
     """Run the race, print its table, and write PROBLEM.png, PROBLEM.json and, for a grid, PROBLEM-rates.png.
 
     Raises:
-      UsageError: a name, a value or a place that will not do; nothing has been computed then.
+      UsageError: a name, a value or an output folder that cannot be used; nothing has been computed then.
     """
     _check(options)
-    with needs_extra():  # before anything takes time
+    with needs_extra():  # before anything that takes time
         import matplotlib  # noqa: F401
         import rich  # noqa: F401
     _prepare(options.output)
@@ -116,7 +116,7 @@ def _rates_of(rates: tuple[float, ...] | str) -> Rates:
 
 
 def _with_progress(work: Iterator[tuple[str, Result | None]], names: Sequence[str], parts: int) -> list[Result]:
-    """The results of `work`, which says (name, None) after each of a racer's parts; a bar on stderr meanwhile."""
+    """The results of `work`, which yields (name, None) after each part of a run; with a progress bar on stderr."""
     with needs_extra():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -144,7 +144,7 @@ def _write_json(options: Options, settings: dict[str, Any], results: Sequence[An
     return path
 
 
-# Checks, in the user's words
+# Checks, with messages for the user
 
 
 def _check(options: Options) -> None:

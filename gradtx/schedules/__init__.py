@@ -1,10 +1,10 @@
-"""Schedules: the value of a hyperparameter as a formula of the step count t = 0, 1, 2, …
+"""Schedules: the value of a hyperparameter as a function of the step count t = 0, 1, 2, …
 
 `init_value` is η₀, `end_value` η_T, `peak_value` η: any numbers, the leaves of the schedule. Numbers of steps are
 integers and part of its structure. Schedules combine: `join_schedules`, `warmup`, and arithmetic,
 `0.5 * cosine_decay_schedule(…)`.
 
-All of Optax's have their names here. What torch and Keras call otherwise, for base rate η₀:
+All of Optax's schedules have the same names here. Those that torch and Keras name differently, for base value η₀:
 
     StepLR                       exponential_decay(η₀, step_size, gamma, staircase=True)
     MultiStepLR                  multi_step_schedule(η₀, milestones, gamma)
@@ -17,9 +17,9 @@ All of Optax's have their names here. What torch and Keras call otherwise, for b
     CyclicLR                     cyclic_schedule(base_lr, max_lr, step_size_up, step_size_down)
     OneCycleLR                   onecycle_schedule(total_steps, max_lr, pct_start)
     LambdaLR                     η₀ * as_schedule(lr_lambda)
-    MultiplicativeLR             factor_schedule, or what the products of its factors are
+    MultiplicativeLR             factor_schedule, or a schedule of the cumulative products of its factors
     SequentialLR                 join_schedules(schedules, milestones)
-    ChainedScheduler             the product of schedules, the others' base rate 1: a * b
+    ChainedScheduler             the product of the schedules, all but one of base value 1: a * b
     ReduceLROnPlateau            reduce_on_plateau, a transformation
 
     ExponentialDecay             exponential_decay(η₀, decay_steps, decay_rate, staircase=staircase)

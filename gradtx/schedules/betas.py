@@ -1,4 +1,4 @@
-"""Schedules that decays and bounds of optimizers follow: NAdam's momentum, ADOPT's bound."""
+"""Schedules for decays and bounds inside optimizers: NAdam's momentum, ADOPT's bound."""
 
 from typing import Any
 
@@ -30,10 +30,10 @@ def warming_momentum_schedule(b1: Decay, momentum_decay: NonNegative = 4e-3, ahe
 
 @schedule
 def after_first_step(value: Real) -> Any:
-    """0 at the first step, then `value`. As the decay of an average it makes the average start from what comes first.
+    """0 at the first step, then `value`. As the decay of an average, it makes the average start at its first input.
 
     Args:
-      value: from the second step on.
+      value: the value from the second step on.
 
     >>> import gradtx
     >>> gradtx.after_first_step(0.9)([0, 1, 2]).tolist()
@@ -44,7 +44,7 @@ def after_first_step(value: Real) -> Any:
 
 @schedule
 def power_schedule(exponent: NonNegative) -> Any:
-    """countᵖ: a bound that opens slowly, from 0.
+    """A power of the step count, countᵖ: a bound that widens slowly, from 0.
 
     Args:
       exponent: p.

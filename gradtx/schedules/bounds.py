@@ -1,4 +1,4 @@
-"""The bounds of AdaBound, which close with the steps."""
+"""The bounds of AdaBound, which tighten over the steps."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ __all__ = ["lower_bound_schedule", "upper_bound_schedule"]
 
 @schedule
 def lower_bound_schedule(gamma: Positive) -> Any:
-    """AdaBound's lower bound, relative to the final rate: 1 − 1/(γt + 1), t = count + 1. Rises from about 0 to 1.
+    """AdaBound's lower bound, relative to the final step size: 1 − 1/(γt + 1), t = count + 1. Rises from about 0 to 1.
 
     Args:
-      gamma: γ, how fast it closes.
+      gamma: γ, how fast it approaches 1.
 
     Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843
 
@@ -26,10 +26,10 @@ def lower_bound_schedule(gamma: Positive) -> Any:
 
 @schedule
 def upper_bound_schedule(gamma: Positive) -> Any:
-    """AdaBound's upper bound, relative to the final rate: 1 + 1/(γt), t = count + 1. Falls from about 1/γ to 1.
+    """AdaBound's upper bound, relative to the final step size: 1 + 1/(γt), t = count + 1. Falls from about 1/γ to 1.
 
     Args:
-      gamma: γ, how fast it closes.
+      gamma: γ, how fast it approaches 1.
 
     Source: Luo et al. 2019, https://arxiv.org/abs/1902.09843
 

@@ -1,4 +1,4 @@
-"""Schedules that rise and fall: one cycle, triangles, cosines that start again."""
+"""Schedules that rise and fall: one cycle, triangles, cosines with restarts."""
 
 from typing import Any
 
@@ -45,8 +45,8 @@ def linear_onecycle_schedule(
 
     Args:
       transition_steps: T, the length of the cycle.
-      pct_start: where the peak is, as a part of T, rounded down to a step.
-      pct_final: where it is back at η/d, likewise; below `pct_start` it raises a ValueError.
+      pct_start: where the peak is, as a fraction of T, rounded down to a step.
+      pct_final: where it is back at η/d, likewise; a value below `pct_start` raises a ValueError.
       div_factor: d.
       final_div_factor: f.
 
@@ -112,8 +112,8 @@ def onecycle_schedule(
       interpolate_type: "cosine" or "linear"; another raises a ValueError.
       div_factor: d.
       final_div_factor: f.
-      three_phase: from the peak it is as long a way back to η/d, at 2·p·T−2, and from there to the end; with p above ½
-        it raises a ValueError.
+      three_phase: fall back to η/d in as many steps as the rise took, at 2·p·T−2, and go on to the end from there; p
+        above ½ then raises a ValueError.
 
     Source: Smith & Topin 2018, https://arxiv.org/abs/1708.07120
 
@@ -135,7 +135,7 @@ def onecycle_schedule(
     return value
 
 
-# Again and again
+# Repeating
 
 
 @schedule
@@ -147,16 +147,16 @@ def cyclic_schedule(
     cycle_factor: Positive = 1.0,
     step_factor: Positive = 1.0,
 ) -> Any:
-    """Triangles for ever: up from η₀ to η in straight lines and down again, of height (η − η₀)·c^k·sᵗ in cycle k.
+    """Repeating triangles: up from η₀ to η in straight lines and down again, of height (η − η₀)·c^k·sᵗ in cycle k.
 
     torch's CyclicLR: its "triangular" is the default, "triangular2" has c = ½, "exp_range" has s = gamma. Its momentum
     is the same with the roles changed: `cyclic_schedule(max_momentum, base_momentum, …)`.
 
     Args:
       up_steps: steps of the rise.
-      down_steps: steps of the fall; None for as many. With 0 it drops without having been at the peak.
-      cycle_factor: c, for each whole cycle before.
-      step_factor: s, for each step before.
+      down_steps: steps of the fall; None for as many. With 0 it drops without reaching the peak.
+      cycle_factor: c, applied once for each completed cycle.
+      step_factor: s, applied once for each earlier step.
 
     Source: Smith 2017, https://arxiv.org/abs/1506.01186
 
@@ -186,16 +186,16 @@ def cosine_restarts_schedule(
     peak_factor: Positive = 1.0,
     alpha: Real = 0.0,
 ) -> Any:
-    """Warm restarts for ever: in cycle k, at its step τ, η₀·(α + (1 − α)·m^k·½(1 + cos(πτ/(T·n^k)))).
+    """Repeating cosine decays with warm restarts: η₀·(α + (1 − α)·m^k·½(1 + cos(πτ/(T·n^k)))) at step τ of cycle k.
 
-    torch's CosineAnnealingWarmRestarts and Keras's CosineDecayRestarts. For cycles that are given one by one see
+    torch's CosineAnnealingWarmRestarts and Keras's CosineDecayRestarts. To specify each cycle separately, see
     `sgdr_schedule`.
 
     Args:
       decay_steps: T, the length of the first cycle.
-      length_factor: n, a whole number: each cycle is so many times as long as the one before.
-      peak_factor: m, what the height is multiplied by at each restart.
-      alpha: α, the part of η₀ that a cycle falls to.
+      length_factor: n, a whole number: each cycle is n times as long as the one before.
+      peak_factor: m, multiplies the height at each restart.
+      alpha: α, the fraction of η₀ that a cycle falls to.
 
     Source: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983
 

@@ -1,4 +1,4 @@
-"""Schedules of one formula, and schedules piece by piece."""
+"""Schedules with a single formula, and piecewise schedules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-# One formula
+# A single formula
 
 
 @schedule
@@ -56,10 +56,10 @@ def constant_schedule(value: Real) -> Any:
 def polynomial_schedule(
     init_value: Real, end_value: Real, power: NonNegative, transition_steps: Duration, transition_begin: Duration = 0
 ) -> Any:
-    """From one value to another along a power of the time left: η_T + (η₀ − η_T)·(1 − t/T)^p, η_T after T.
+    """From one value to another along a power of the remaining time: η_T + (η₀ − η_T)·(1 − t/T)^p, η_T after T.
 
     Args:
-      power: p; 1 is a straight line, larger ends flatter.
+      power: p; 1 is a straight line, larger values end flatter.
       transition_steps: T; 0 is a jump (Optax stays at η₀).
       transition_begin: steps at η₀ before t starts.
 
@@ -88,11 +88,11 @@ def linear_schedule(
 def cosine_decay_schedule(
     init_value: Real, decay_steps: Duration, alpha: Real = 0.0, exponent: NonNegative = 1.0
 ) -> Any:
-    """Half a period of a cosine: η₀·(α + (1 − α)·(½(1 + cos(πt/T)))^p), α·η₀ after T.
+    """Decay along half a period of a cosine: η₀·(α + (1 − α)·(½(1 + cos(πt/T)))^p), α·η₀ after T.
 
     Args:
       decay_steps: T; with 0 it is α·η₀ throughout (Optax raises).
-      alpha: α, the part of η₀ that is left at the end.
+      alpha: α, the fraction of η₀ that is left at the end.
       exponent: p.
 
     Source: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983
@@ -115,14 +115,14 @@ def exponential_decay(
     staircase: bool = False,
     end_value: Real | None = None,
 ) -> Any:
-    """Multiplied by a rate over every T steps: η₀·rate^(t/T).
+    """Exponential decay by the factor `decay_rate` over every T steps: η₀·rate^(t/T).
 
     Args:
       transition_steps: T, above 0.
       decay_rate: rate; above 1 the value grows.
       transition_begin: steps at η₀ before t starts.
-      staircase: only whole multiples of T count: η₀·rate^⌊t/T⌋.
-      end_value: where it stops: the least value for a rate below 1, else the largest. None for none.
+      staircase: decay only at whole multiples of T: η₀·rate^⌊t/T⌋.
+      end_value: a lower bound if `decay_rate` is below 1, else an upper bound. None for no bound.
 
     >>> import gradtx
     >>> gradtx.exponential_decay(1.0, 10, 0.5, staircase=True)([0, 9, 10, 20]).tolist()
@@ -156,7 +156,7 @@ def natural_exponential_decay(init_value: Real, rate: NonNegative) -> Any:
 
 @schedule
 def inverse_power_decay(init_value: Real, rate: NonNegative, power: NonNegative = 0.5) -> Any:
-    """Polynomial decay without an end: η₀·(βt + 1)^(−α). With α = ½ it is the inverse square root.
+    """Inverse polynomial decay, without an end: η₀·(βt + 1)^(−α). With α = ½ it is the inverse square root.
 
     Args:
       rate: β, per step.
@@ -173,7 +173,7 @@ def inverse_power_decay(init_value: Real, rate: NonNegative, power: NonNegative 
 
 @schedule
 def factor_schedule(init_value: Real, factor: Positive, end_value: Real = 0.0) -> Any:
-    """Multiplied by a factor at every step, down to a floor: max(η_min, η₀·αᵗ).
+    """Exponential decay by a factor at every step, down to a floor: max(η_min, η₀·αᵗ).
 
     Args:
       factor: α.
@@ -187,12 +187,12 @@ def factor_schedule(init_value: Real, factor: Positive, end_value: Real = 0.0) -
     return lambda count: jnp.maximum(decay(count), end_value)
 
 
-# Piece by piece
+# Piecewise
 
 
 @schedule
 def piecewise_constant_schedule(init_value: Real, boundaries_and_scales: dict[int, float] | None = None) -> Any:
-    """Constant between boundaries, multiplied at each: η₀·∏ {sᵢ : bᵢ ≤ t}.
+    """Constant between boundaries, multiplied by a factor at each: η₀·∏ {sᵢ : bᵢ ≤ t}.
 
     Args:
       boundaries_and_scales: {bᵢ: sᵢ}, step to factor; a negative factor raises a ValueError.
@@ -206,7 +206,7 @@ def piecewise_constant_schedule(init_value: Real, boundaries_and_scales: dict[in
 
 @schedule
 def multi_step_schedule(init_value: Real, milestones: Sequence[int], factor: NonNegative = 0.1) -> Any:
-    """Multiplied by the same factor at each milestone: η₀·α^(number of milestones ≤ t). torch's MultiStepLR.
+    """Constant, multiplied by one factor at each milestone: η₀·α^(number of milestones ≤ t). torch's MultiStepLR.
 
     Args:
       milestones: steps in increasing order; one that occurs twice counts twice.
@@ -223,7 +223,7 @@ def multi_step_schedule(init_value: Real, milestones: Sequence[int], factor: Non
 def piecewise_interpolate_schedule(
     interpolate_type: str, init_value: Real, boundaries_and_scales: dict[int, float] | None = None
 ) -> Any:
-    """Joins the points (0, η₀), (b₁, η₀·s₁), (b₂, η₀·s₁·s₂), … by straight lines or by half cosines.
+    """Interpolate the points (0, η₀), (b₁, η₀·s₁), (b₂, η₀·s₁·s₂), … by straight lines or half cosines.
 
     Args:
       interpolate_type: "linear" or "cosine"; another raises a ValueError.

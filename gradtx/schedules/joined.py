@@ -1,4 +1,4 @@
-"""Schedules one after another, and a warm-up in front of any."""
+"""Schedules one after another, and a warm-up before any of them."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -30,11 +30,11 @@ __all__ = [
 def join_schedules(schedules: Sequence[Any], boundaries: Sequence[float]) -> Any:
     """One schedule after another: sᵢ(t − bᵢ) from boundary bᵢ to the next. Each counts from 0.
 
-    A schedule is asked only for counts of its own stretch: what it does elsewhere cannot disturb.
+    A schedule is evaluated only at counts within its own stretch: what it does elsewhere does not matter.
 
     Args:
       schedules: schedules, functions of the count, or numbers.
-      boundaries: the steps at which the second, third, … take over, one less than schedules; two may be equal.
+      boundaries: the steps at which the second, third, … take over, one fewer than schedules; two may be equal.
 
     >>> import gradtx
     >>> gradtx.join_schedules([1.0, gradtx.linear_schedule(0.5, 0.0, 10)], [100])([0, 99, 100, 105]).tolist()
@@ -58,10 +58,10 @@ def join_schedules(schedules: Sequence[Any], boundaries: Sequence[float]) -> Any
 
 @schedule
 def warmup(schedule: Any, warmup_steps: Duration, init_value: Real = 0.0, peak_value: Real | None = None) -> Any:
-    """A straight rise in front of any schedule: η₀ + (s(0) − η₀)·t/W for t < W, then s(t − W).
+    """A linear warm-up before any schedule: η₀ + (s(0) − η₀)·t/W for t < W, then s(t − W).
 
     Args:
-      schedule: s; a schedule, a function of the count, or a number. For another rise, use `join_schedules`.
+      schedule: s; a schedule, a function of the count, or a number. For another kind of rise, use `join_schedules`.
       warmup_steps: W; with 0 it is s itself.
       peak_value: where the rise ends, if not at s(0).
 
@@ -82,7 +82,7 @@ def warmup(schedule: Any, warmup_steps: Duration, init_value: Real = 0.0, peak_v
 
 @schedule
 def warmup_constant_schedule(init_value: Real, peak_value: Real, warmup_steps: Duration) -> Any:
-    """A straight rise, then constant: η₀ + (η − η₀)·t/W, η after W (with W = 0, too, where Optax stays at η₀).
+    """A linear warm-up, then constant: η₀ + (η − η₀)·t/W, η after W (with W = 0, too, where Optax stays at η₀).
 
     >>> import gradtx
     >>> gradtx.warmup_constant_schedule(0.0, 1.0, warmup_steps=4)([0, 1, 4, 99]).tolist()
@@ -100,11 +100,11 @@ def warmup_cosine_decay_schedule(
     end_value: Real = 0.0,
     exponent: NonNegative = 1.0,
 ) -> Any:
-    """A straight rise, then half a cosine: η_T + (η − η_T)·(½(1 + cos(π(t−W)/(T−W))))^p for t ≥ W, η_T after T.
+    """A linear warm-up, then half a cosine: η_T + (η − η_T)·(½(1 + cos(π(t−W)/(T−W))))^p for t ≥ W, η_T after T.
 
     Args:
       warmup_steps: W.
-      decay_steps: T, the rise included; T = W is a rise that drops to η_T, and less raises a ValueError.
+      decay_steps: T, warm-up included; with T = W, the warm-up ends in a drop to η_T, and less raises a ValueError.
       exponent: p.
 
     Source: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983
@@ -131,7 +131,7 @@ def warmup_exponential_decay_schedule(
     staircase: bool = False,
     end_value: Real | None = None,
 ) -> Any:
-    """A straight rise, then `exponential_decay`: η·rate^((t−W)/T) for t ≥ W. `transition_begin` counts from W.
+    """A linear warm-up, then `exponential_decay`: η·rate^((t−W)/T) for t ≥ W. `transition_begin` counts from W.
 
     >>> import gradtx
     >>> gradtx.warmup_exponential_decay_schedule(0.0, 1.0, 4, 10, decay_rate=0.5)([0, 2, 4, 14]).tolist()
@@ -151,7 +151,7 @@ def warmup_stable_decay_schedule(
     end_value: Real = 0.0,
     power: NonNegative = 1.0,
 ) -> Any:
-    """A straight rise, η for a while, then a decay: η_T + (η − η_T)·(1 − t/D)^p, t counted from where the decay starts.
+    """A linear warm-up, then constant, then a decay: η_T + (η − η_T)·(1 − t/D)^p, t counted from the decay's start.
 
     Args:
       decay_steps: D, of the decay alone; η_T after it.

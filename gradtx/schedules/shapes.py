@@ -1,6 +1,6 @@
-"""What schedules are made of: the rest of a stretch of steps, the mean of two values, products of steps.
+"""The building blocks of schedules: the remaining part of a stretch of steps, weighted means, products of factors.
 
-`remaining` falls from exactly 1 to exactly 0, and `between` of weight 1 or 0 is exactly one of its values: a schedule
+`remaining` falls from exactly 1 to exactly 0, and `between` with weight 1 or 0 is exactly one of its values: a schedule
 keeps its last value after its end, and a stretch may have length 0.
 """
 
@@ -23,7 +23,7 @@ def between(start: Any, end: Any, weight: Any) -> Any:
 
 
 def remaining(count: jax.Array, begin: Any, end: Any) -> jax.Array:
-    """What is left of the stretch from `begin` to `end`: 1 before it, exactly 0 after it, a jump if it is empty."""
+    """The fraction left of the steps from `begin` to `end`: 1 before them, exactly 0 after them, a jump if none."""
     first, last = int32(begin), int32(end)
     left = (last - jnp.clip(count, first, last)) + 1.0 * (end - last)
     whole = (count < first) | ((count == first) & (end > begin))  # not left to a division, which XLA may approximate
@@ -72,17 +72,17 @@ def part_of(fraction: Any, steps: int) -> jax.Array:
 
 
 def bounded_power(base: Any, exponent: jax.Array) -> jax.Array:
-    """base^exponent; growth stops at the root of the largest float, where its derivative is finite, too."""
+    """base^exponent; growth stops at the square root of the largest float, where the derivative is finite, too."""
     limit = 0.5 * math.log(float(jnp.finfo(exponent.dtype).max)) / jnp.maximum(jnp.log(base), 1e-30)
     return base ** jnp.minimum(exponent, jax.lax.stop_gradient(limit))
 
 
 def int32(steps: Any) -> Any:
-    """A number of steps that no count exceeds can be compared with counts; traced ones are left alone."""
+    """A number of steps limited to int32, so that it can be compared with counts; traced ones are left alone."""
     return min(steps, np.iinfo(np.int32).max) if isinstance(steps, int) else steps
 
 
-# Checks of what is static. A body runs at a schedule's first use, and its other numbers may be traced then.
+# Checks of static arguments. A schedule's body runs at its first use, when its other numbers may be traced.
 
 
 def increasing(owner: str, name: str, steps: Sequence[Any]) -> list[float]:
@@ -94,7 +94,7 @@ def increasing(owner: str, name: str, steps: Sequence[Any]) -> list[float]:
 
 
 def check_easing(owner: str, interpolate_type: str) -> None:
-    """Raises a ValueError for an unknown way to interpolate."""
+    """Raise a ValueError for an unknown way to interpolate."""
     if interpolate_type not in EASINGS:
         raise ValueError(f"{owner}: interpolate_type must be 'linear' or 'cosine', got {interpolate_type!r}")
 

@@ -1,4 +1,4 @@
-"""What is in a state, leaf by leaf, with the role that each declares."""
+"""What is in a state, leaf by leaf, with the role declared for each."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ __all__ = ["Entry", "entries", "statistic_of"]
 
 
 class Entry(NamedTuple):
-    """A leaf of a state: where it is kept, what it is, and of which parameter."""
+    """A leaf of a state: where it is kept, what it is, and which parameter it belongs to."""
 
     path: Path  # by names
-    stages: Path  # the stages (and wrappers) whose state it is in
+    stages: Path  # the stages (and wrappers) in whose state it is
     field: str  # "" where no role is declared
     role: Role | None
     below: Path  # within the field: the path of a parameter, a name
@@ -46,10 +46,10 @@ def _entries(node: Any, stages: Path, owner: Any) -> Iterator[Entry]:
 
 
 def statistic_of(entry: Entry, of_params: set[Path]) -> tuple[Path, Path]:
-    """The stages that an entry is in, and the statistic: its field, and below it the parameter that it is of.
+    """The stages that an entry is in, and the statistic: its field, and below that the parameter it belongs to.
 
     Args:
-      entry: where no role is declared, the end of its path that is a parameter's is taken for one.
+      entry: where no role is declared, an end of its path that is the path of a parameter is taken for that parameter.
       of_params: the paths of the parameters.
     """
     if entry.role is not None and (entry.role.of_leaves or entry.role is Role.WEIGHT):

@@ -20,11 +20,11 @@ Tree = Any
 
 
 class InjectHyperparamsState(NamedTuple):
-    """The state of `inject_hyperparams`: here a hyperparameter is not a record, but what the next step uses."""
+    """The state of `inject_hyperparams`: its hyperparameters are not a record, but what the next step uses."""
 
     count: Count  # int32, steps taken
     hyperparams: Hyperparameter  # name -> value, 0-d or as it was given
-    scheduled: Inner  # the names among them that follow a schedule, name -> EmptyState: each step writes them
+    scheduled: Inner  # those that follow a schedule, name -> EmptyState: each step overwrites them
     inner_state: Inner
 
 
@@ -33,10 +33,10 @@ def _holds_hyperparams(x: Any) -> bool:
 
 
 class _Entry(NamedTuple):
-    place: tuple[str, ...]  # where the state is that has it
+    place: tuple[str, ...]  # where the state that holds it is
     name: tuple[str, ...]
     value: Any
-    recorded: bool  # it says what a step has used
+    recorded: bool  # a record of what a step has used
     settable: bool
 
     @property
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
         return (*(part for part in self.place if part != "inner_state"), *self.name)
 
     def made_of_it(self, entries: "list[_Entry]") -> "list[_Entry]":
-        """The records further in of what is injected here: of paths that its name fits, the shortest."""
+        """The inner records of the hyperparameter injected here: those with the shortest path that its name fits."""
         depth = len(self.place)
         fitting = [
             other
@@ -58,7 +58,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(state: Tree) -> list[_Entry]:
-    """Every hyperparameter in a state. What is injected hides the records that are made of it further in."""
+    """Every hyperparameter in a state. An injected one hides the inner records of itself."""
     entries: list[_Entry] = []
     for place, node in find(state, _holds_hyperparams):
         recorded = isinstance(node, HyperparamsState)
@@ -71,11 +71,11 @@ def _entries(state: Tree) -> list[_Entry]:
 
 
 def hyperparams(state: Tree) -> dict[str, Any]:
-    """The hyperparameters in use, read off any state: what is injected, the learning rate, and whatever is scheduled.
+    """The hyperparameters in use, read from any state: injected ones, learning rates, and whatever is scheduled.
 
-    What is injected (`inject_hyperparams`) can be set. The others are a record: a step writes them, and takes its own
-    from the transformation. To change one of those, change the transformation (`tx.replace(learning_rate=…)`), which
-    costs no new compile where it goes through `jit`.
+    Injected ones (`inject_hyperparams`) can be set. The others are only a record: a step takes its values from the
+    transformation and writes them to the state. To change one of those, change the transformation
+    (`tx.replace(learning_rate=…)`), which needs no recompilation if it is passed to the jitted function.
 
     Args:
       state: a state of any transformation, or any pytree that holds one (a flax TrainState, an nnx.Optimizer); or a
@@ -83,7 +83,7 @@ def hyperparams(state: Tree) -> dict[str, Any]:
 
     Returns:
       name -> value (0-d arrays, or arrays where the hyperparameter is one). A name that occurs more than once is
-      preceded by as much of its path as tells them apart, e.g. "encoder/scale_by_learning_rate/learning_rate".
+      preceded by enough of its path to be unique, e.g. "encoder/scale_by_learning_rate/learning_rate".
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adam(gradtx.linear_schedule(0.0, 0.1, transition_steps=10))
@@ -111,7 +111,7 @@ def get_hyperparam(state: Tree, name: str) -> Any:
 
     Args:
       state: as for `hyperparams`.
-      name: its name, with as much of its path before it as tells it from others ("encoder/learning_rate").
+      name: its name, preceded by enough of its path to be unique ("encoder/learning_rate").
 
     Raises:
       LookupError: no hyperparameter, or several, match the name; lists the candidates.
@@ -123,16 +123,16 @@ def get_hyperparam(state: Tree, name: str) -> Any:
 def set_hyperparams(state: Tree, **hyperparams: Any) -> Tree:
     """The state with other values for injected hyperparameters: `set_hyperparams(state, learning_rate=3e-4)`.
 
-    The next step uses them, without a new compile. Works in and out of `jit`, on a state or any pytree that holds one
-    (`train_state.replace(opt_state=…)` is not needed; of an nnx.Optimizer, set its `opt_state`).
+    The next step uses them, without recompilation. Works in and out of `jit`, on a state or any pytree that holds one
+    (`train_state.replace(opt_state=…)` is not needed; for an nnx.Optimizer, set its `opt_state`).
 
     Args:
-      state: has been made by a transformation with `inject_hyperparams` in it.
+      state: made by a transformation with `inject_hyperparams` in it.
       **hyperparams: values by name, shapes as they are; for a path use `**{"encoder/learning_rate": 0.1}`.
 
     Raises:
       LookupError: no injected hyperparameter, or several, match a name; lists the candidates.
-      ValueError: the value has another shape, or is no number. (Whether it suits the optimizer is not known here.)
+      ValueError: the value has another shape, or is not a number. (Whether it suits the optimizer is not known here.)
     """
     entries = _entries(state)
     settable = [entry.path for entry in entries if entry.settable]
@@ -179,10 +179,10 @@ def _as(name: str, old: Any, new: Any) -> jax.Array:
 def step_count(state: Tree) -> jax.Array:
     """The number of steps that a state has taken, an int32: the largest of the counts that it keeps.
 
-    A step that a guard skipped does not count inside of it.
+    A step that a guard skips is not counted inside that guard.
 
     Args:
-      state: as for `hyperparams`; states of Optax, too.
+      state: as for `hyperparams`, or a state of Optax.
 
     Raises:
       LookupError: nothing in the state counts (a transformation without a learning rate or a schedule).
@@ -194,6 +194,6 @@ def step_count(state: Tree) -> jax.Array:
 
 
 def _counts_steps(entry: Entry) -> bool:
-    if entry.role is None:  # of Optax: a plateau's `count` is of the values in a window
+    if entry.role is None:  # Optax's states: a plateau's `count` counts the values in a window
         return entry.path[-1:] == ("count",) and not hasattr(entry.owner, "plateau_count")
     return entry.role in (Role.COUNT, Role.WEIGHT) and jnp.issubdtype(jnp.result_type(entry.value), jnp.integer)

@@ -1,6 +1,6 @@
-"""Where things are, in a state and in a value alike, and how a name finds one of them.
+"""Where things are, in a state and in a value alike, and how they are found by name.
 
-A hyperparameter or a metric is found by as much of its path as tells it from the others: "learning_rate",
+A hyperparameter or a metric is found by any part of its path that is enough to identify it: "learning_rate",
 "encoder/learning_rate".
 """
 
@@ -27,7 +27,7 @@ def by_path(tree: Any) -> dict[Path, Any]:
 def numbers(node: Any, whole: Callable[[Any], bool], path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """The numbers of a value with their paths, in the order of its leaves; a value that is `whole` counts as one.
 
-    A path leads through the names of the parts, as in the state, to the argument.
+    A path leads to the argument through the names of the parts, as in the state.
     """
     if isinstance(node, Value) and not whole(node):
         for name, argument in _named_arguments(node):
@@ -46,12 +46,12 @@ def _named_arguments(value: Value) -> Iterator[tuple[Path, Any]]:
         elif value._parameter(name).kind is inspect.Parameter.VAR_POSITIONAL:
             names = part_names(value.arguments[name], value._named)
             yield from (((part_name,), part) for part_name, part in zip(names, argument, strict=False))
-        else:  # what is inside another transformation has its place in the state, or that of its label
+        else:  # what is inside another transformation is named by its place in the state, or by its label
             yield (), argument
 
 
 def find(tree: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[Path, Any]]:
-    """The nodes of a tree that are wanted, with their paths: outer ones first, then those inside of them."""
+    """The wanted nodes of a tree, with their paths: outer ones first, then those inside them."""
 
     def inside(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         def stop(x: Any) -> bool:
@@ -67,7 +67,7 @@ def find(tree: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[Path, Any]]
 
 
 def replace_found(tree: Any, wanted: Callable[[Any], bool], new: Callable[[Path, Any], Any]) -> Any:
-    """The tree with `new(path, node)` in the place of every node that is wanted; inner ones are replaced first."""
+    """The tree with `new(path, node)` in place of every wanted node; inner ones are replaced first."""
 
     def inside(node: Any, path: Path) -> Any:
         def stop(x: Any) -> bool:
@@ -83,7 +83,7 @@ def replace_found(tree: Any, wanted: Callable[[Any], bool], new: Callable[[Path,
 
 
 def _steps(keys: Any) -> Path:
-    """A path as JAX has it by names; a label such as "encoder/*" counts as two steps, as it does in a name."""
+    """JAX's path as names; a label such as "encoder/*" counts as two steps, as it does in a name."""
     return tuple(step for key in keys for step in key_name(key).split("/"))
 
 
@@ -91,7 +91,7 @@ def _steps(keys: Any) -> Path:
 
 
 def shortest_names(paths: Sequence[Path]) -> list[str]:
-    """For each path its shortest end that no other path has."""
+    """For each path, the shortest suffix that no other path has."""
 
     def shortest(path: Path) -> str:
         for start in range(len(path) - 1, 0, -1):
@@ -103,13 +103,13 @@ def shortest_names(paths: Sequence[Path]) -> list[str]:
 
 
 def is_within(name: Path, path: Path) -> bool:
-    """Whether a path ends as the name does and contains the rest of it in this order: ("a", "c") is in a/b/c."""
+    """Whether a path ends like the name and contains the rest of it in order: ("a", "c") is in a/b/c."""
     rest = iter(path)
     return name[-1:] == path[-1:] and all(part in rest for part in name)
 
 
 def index_of(name: str, paths: Sequence[Path], what: str) -> int:
-    """Which of the paths a name means.
+    """The index of the path that a name refers to.
 
     Raises:
       LookupError: none, or several; lists the candidates.

@@ -1,6 +1,6 @@
-"""What a transformation is made of, seen while its state is initialised.
+"""What a transformation is made of, as seen while its state is initialised.
 
-Combinators initialise their parts through one function, `initialize`. Watching it tells, for any composition and
+Combinators initialise their parts through one function, `initialize`. Watching it shows, for any composition and
 without conventions between combinators, which parameters each stage sees and where its state is kept.
 """
 
@@ -22,22 +22,22 @@ Tree = Any
 
 @dataclasses.dataclass(eq=False)
 class Stage:
-    """One transformation at its place."""
+    """A transformation at its place in another."""
 
     tx: Any
-    params: Tree  # what it sees, as shapes: None where a leaf is not for it
-    state: Tree = None  # as shapes; with those of its parts
+    params: Tree  # those that it sees, as shapes; None where it does not get a leaf
+    state: Tree = None  # as shapes, including those of its parts
     parts: "list[Stage]" = dataclasses.field(default_factory=list)
-    path: tuple[str, ...] = ()  # of its state within that of the outermost stage
+    path: tuple[str, ...] = ()  # of its state, within that of the outermost stage
 
     def walk(self) -> "Iterator[Stage]":
-        """This stage, then all that is in it, in order."""
+        """This stage, then all stages in it, in order."""
         yield self
         for part in self.parts:
             yield from part.walk()
 
     def watch(self, init: Callable[[Tree], Tree], tx: Any, params: Tree) -> Tree:
-        """`init(params)` of a transformation in this one, noted as its part."""
+        """`init(params)` of a transformation inside this one, which is recorded as a part of it."""
         part = Stage(tx, params)
         self.parts.append(part)
         token = watcher.set(part.watch)
@@ -63,7 +63,7 @@ def stages(tx: Any, params: Tree) -> Stage:
             state = tx.init(params) if isinstance(tx, Value) else outside.watch(tx.init, tx, params)
         finally:
             watcher.reset(token)
-        for stage in outside.walk():  # while these are the objects that the states were made of
+        for stage in outside.walk():  # while these are still the very objects that the states consist of
             stage.parts = [part for part in stage.parts if _place(part, stage) or stage is outside]
         for stage in outside.walk():
             stage.params, stage.state = jax.tree.map(_shape, (stage.params, stage.state))
@@ -74,7 +74,7 @@ def stages(tx: Any, params: Tree) -> Stage:
 
 
 def _place(part: Stage, stage: Stage) -> bool:
-    """Find the part's state in that of the stage, and note where."""
+    """Find the part's state in that of the stage, and record where."""
     if part.state is stage.state:
         part.path = stage.path
         return True

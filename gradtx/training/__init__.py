@@ -1,7 +1,7 @@
 """Training: a compiled step, a compiled loop, and when to stop.
 
-make_step        a jitted, donating training step; the optimizer goes through it as a pytree
-minimize         the whole loop compiled, with its history
+make_step        a jitted, donating training step, to which the optimizer is passed as a pytree
+minimize         the whole loop, compiled, with its history
 EarlyStopping    watches a validation loss and keeps the best parameters
 """
 

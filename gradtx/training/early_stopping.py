@@ -1,4 +1,4 @@
-"""When to stop: watches a validation loss and keeps the best parameters."""
+"""Early stopping: watch a validation loss and keep the best parameters."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -26,11 +26,11 @@ class EarlyStopping:
     """Stop when a validation loss has not improved for some time, and keep the best parameters.
 
     Args:
-      patience: values without improvement before `should_stop`, at least 1.
-      min_delta: an improvement is smaller than the best value by more than this. NaN never is one.
+      patience: the number of values without improvement before `should_stop`, at least 1.
+      min_delta: an improvement must be below the best value by more than this. NaN is never one.
 
-    For a score that should rise, pass the negative. Works in and out of `jit`; in a loop that cannot break (`scan`),
-    the state stays as it was at the stop.
+    For a score that should rise, pass its negative. Works inside and outside `jit`; in a loop that cannot break
+    (`scan`), the state stays as it was at the stop.
 
     >>> import jax.numpy as jnp
     >>> from gradtx.training import EarlyStopping
@@ -52,12 +52,12 @@ class EarlyStopping:
             raise ValueError(f"EarlyStopping: patience must be at least 1 and min_delta at least 0, got {self}")
 
     def init(self, params: Tree) -> EarlyStoppingState:
-        """The state before the first value. The parameters are copied: a donating step may take them."""
+        """The state before the first value. The parameters are copied, since a donating step may reuse their memory."""
         best = jnp.full((), jnp.inf, float)
         return EarlyStoppingState(best, jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def update(self, state: EarlyStoppingState, value: Any, params: Tree) -> EarlyStoppingState:
-        """Take note of a value, and of the parameters that it belongs to.
+        """Record a value and the parameters that it belongs to.
 
         Raises:
           ValueError: the value is not one number.

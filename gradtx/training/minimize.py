@@ -18,7 +18,7 @@ __all__ = ["History", "Minimum", "minimize"]
 
 
 class History(NamedTuple):
-    """What `minimize` went through. Entry k belongs to the iterate after k steps, entry 0 to `x0`; NaN after a stop."""
+    """The course of `minimize`. Entry k belongs to the iterate after k steps, entry 0 to `x0`; NaN after a stop."""
 
     value: jax.Array
     gradient_norm: jax.Array
@@ -32,7 +32,7 @@ class Minimum(NamedTuple):
     value: jax.Array  # fn(params)
     gradient_norm: jax.Array  # over all leaves, at params
     steps: jax.Array  # int32, steps taken
-    converged: jax.Array  # bool, the gradient norm is within the tolerance; False if there is none
+    converged: jax.Array  # bool, the gradient norm is within the tolerance; False without a tolerance
     history: History
 
 
@@ -47,20 +47,20 @@ def minimize(
     tolerance: Any = None,
     record_params: bool = False,
 ) -> Minimum:
-    """Minimise a function, also from batches of data; the whole loop is compiled, once per `fn` and structure.
+    """Minimise a function, optionally over batches of data; the whole loop is compiled, once per `fn` and structure.
 
-    Another learning rate, start or data in `args` does not compile anew. Runs under `jax.vmap` over `x0` and over
-    `tx` (a sweep), and without a tolerance under `jax.grad` with respect to `tx`, `x0` and `args`.
+    Another learning rate, start or data in `args` does not recompile. Runs under `jax.vmap` over `x0` and over `tx` (a
+    sweep), and without a tolerance under `jax.grad` with respect to `tx`, `x0` and `args`.
 
     Args:
       fn: `fn(x, *args, *batch) -> value`, one real number. Compiled code is kept for each function: define it once.
-      x0: any pytree of floats or complex numbers; Python floats too.
+      x0: any pytree of floats or complex numbers, Python floats included.
       tx: the optimizer; any transformation.
       steps: how many steps to take (at most, with a tolerance).
       args: further arguments of `fn`, such as data.
       batches: batches of equal shapes, stacked: arrays with a new first axis, all of one length n. A tuple or a list
-        gives several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them often. To
-        spare memory, stack indices and let `fn` take the examples from `args`.
+        gives several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them several
+        times. To save memory, stack indices and let `fn` take the examples from `args`.
       tolerance: stop at the first iterate whose gradient has a norm (over all leaves) of at most this; None takes all
         the steps. The loop then has no fixed length, and JAX refuses `jax.grad` through it.
       record_params: keep the iterates in the history.
@@ -69,7 +69,7 @@ def minimize(
       A `Minimum`: the last iterate, its value (on its batch), and the history, whose entries after the stop are NaN.
 
     Raises:
-      LeafError: a leaf of `x0` that is no float, complex number or None; names it.
+      LeafError: a leaf of `x0` is not a float, a complex number or None; the message names it.
       TypeError: `fn` does not return one real number.
       ValueError: fewer than 0 steps; batches whose lengths differ.
 
@@ -147,7 +147,7 @@ def _minimize(
 
 
 def number_of_batches(owner: str, batches: Any) -> int:
-    """How many batches are stacked; 1 where there is nothing."""
+    """How many batches are stacked; 1 if there are none."""
     lengths = {np.shape(x)[:1] for x in jax.tree.leaves(batches)} or {(1,)}
     if len(lengths) > 1 or not all(map(all, lengths)) or () in lengths:
         shapes = jax.tree.map(np.shape, batches)

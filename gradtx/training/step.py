@@ -1,9 +1,9 @@
-"""One compiled training step: the optimizer goes through it as a pytree.
+"""One compiled training step, to which the optimizer is passed as a pytree.
 
-`make_step`, `minimize` and the rate search take any transformation, Optax's included, and offer it the loss (`value`),
-its gradient (`grad`) and the loss as a function of the parameters (`value_fn`). Gradients for complex parameters are
-conjugated: of a real loss, `jax.grad` returns the conjugate of the direction of steepest ascent, and a step along that
-would not descend.
+`make_step`, `minimize` and the learning-rate range test take any transformation, Optax's included, and pass it the loss
+(`value`), its gradient (`grad`) and the loss as a function of the parameters (`value_fn`). Gradients for complex
+parameters are conjugated: for a real loss, `jax.grad` returns the conjugate of the direction of steepest ascent, and
+stepping against that would not descend.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Step:
     tx: GradientTransformation
     _numbers: Any = dataclasses.field(repr=False)  # the leaves of tx
     _compiled: Any = dataclasses.field(repr=False)  # the step for its structure
-    _compile: Any = dataclasses.field(repr=False)  # structure -> step; shared by what `replace` and `with_tx` make
+    _compile: Any = dataclasses.field(repr=False)  # structure -> step; shared by what `replace` and `with_tx` return
 
     def __call__(self, params: Tree, state: Tree, *batch: Any, **extra_args: Any) -> tuple[Tree, Tree, Any]:
         """Take one step.
@@ -42,13 +42,13 @@ class Step:
           params: the parameters; floats or complex numbers, None leaves are left alone.
           state: from `init` or the previous step.
           *batch: what `loss_fn` takes after the parameters.
-          **extra_args: for the transformation, e.g. `key`; `value`, `grad` and `value_fn` are given already.
+          **extra_args: for the transformation, e.g. `key`; `value`, `grad` and `value_fn` are passed already.
 
         Returns:
           The new parameters, the new state, and the loss at the *old* parameters; `(loss, aux)` with `has_aux`.
 
         Raises:
-          LeafError: a parameter that is no float, complex number or None.
+          LeafError: a parameter is not a float, a complex number or None.
           TypeError: `loss_fn` does not return one real number.
         """
         return self._compiled(self._numbers, as_arrays("make_step", params), state, batch, extra_args)
@@ -58,30 +58,30 @@ class Step:
         return self.tx.init(as_arrays("make_step", params))
 
     def lower(self, params: Tree, state: Tree, *batch: Any, **extra_args: Any) -> jax.stages.Lowered:
-        """The step lowered for these arguments (arrays, or their shapes), as `jax.jit(…).lower` has it."""
+        """The step lowered for these arguments (arrays, or their shapes), as `jax.jit(…).lower` returns it."""
         return self._compiled.lower(self._numbers, params, state, batch, extra_args)
 
     def replace(self, **hyperparameters: Any) -> "Step":
-        """The same step with other hyperparameters, `tx.replace(…)`. Other numbers do not compile anew."""
+        """The same step with other hyperparameters, `tx.replace(…)`. Changing numbers does not recompile."""
         return self.with_tx(self.tx.replace(**hyperparameters))
 
     def with_tx(self, tx: InitAndUpdate) -> "Step":
-        """The same step with another optimizer. One with the same structure and other numbers does not compile anew."""
+        """The same step with another optimizer. One that differs only in its numbers does not recompile."""
         return _step(tx, self._compile)
 
 
 def make_step(loss_fn: Callable[..., Any], tx: InitAndUpdate, *, has_aux: bool = False, donate: bool = True) -> Step:
-    """A compiled training step: loss, gradient, `tx.update` and `apply_updates` in one call.
+    """Make a compiled training step: loss, gradient, `tx.update` and `apply_updates` in one call.
 
     The optimizer's numbers are arguments of the compiled function: `step.replace(learning_rate=…)` runs without
-    compiling. (Integers, strings and functions are structure; so is the whole of an Optax transformation.)
+    recompiling. (Integers, strings and functions are static, and so is an Optax transformation as a whole.)
 
     Args:
       loss_fn: `loss_fn(params, *batch) -> loss`, one real number of any float dtype.
       tx: the optimizer; any transformation.
       has_aux: `loss_fn` returns `(loss, aux)`; the step then returns `(params, state, (loss, aux))`.
-      donate: reuse the memory of `params` and `state`. The arrays passed in are gone then: copy those that are needed
-        again, `jax.tree.map(jnp.copy, params)`.
+      donate: reuse the memory of `params` and `state`. The arrays passed in can then no longer be used: copy those that
+        you still need, `jax.tree.map(jnp.copy, params)`.
 
     >>> import gradtx, jax.numpy as jnp
     >>> from gradtx.training import make_step
@@ -108,7 +108,7 @@ def make_step(loss_fn: Callable[..., Any], tx: InitAndUpdate, *, has_aux: bool =
             updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=value_fn, **extra_args)
             return apply_updates(params, updates), state, (value, aux) if has_aux else value
 
-        # keep_unused: a buffer that the step does not read (the last learning rate) is still one to write to.
+        # keep_unused: a buffer that the step does not read (the last learning rate) can still be written to.
         return jax.jit(step, donate_argnums=(1, 2) if donate else (), keep_unused=True)
 
     return _step(tx, compile_for)
@@ -121,7 +121,7 @@ def _step(tx: Any, compile_for: Any) -> Step:
 
 
 def as_transformation(owner: str, tx: Any) -> GradientTransformation:
-    """The transformation; another library's pair becomes a value whose two functions are structure."""
+    """The transformation itself; another library's pair becomes a value whose two functions are static."""
     if isinstance(tx, GradientTransformation):
         return tx
     if isinstance(tx, type) or not is_transformation(tx):
@@ -130,7 +130,7 @@ def as_transformation(owner: str, tx: Any) -> GradientTransformation:
 
 
 def as_arrays(owner: str, params: Tree) -> Tree:
-    """Parameters as arrays of definite dtype: those of the second step then look like those of the first."""
+    """Parameters as arrays of definite dtype, so that those of the second step look like those of the first."""
     if all(isinstance(x, jax.Array) and not getattr(x, "weak_type", False) for x in jax.tree.leaves(params)):
         return params
     try:

@@ -1,12 +1,12 @@
 """Wrappers: transformations that go around an optimizer, or last in a chain.
 
-accumulate                 many small batches, one step
-ema_params, lookahead      averages of the parameters
+accumulate                 one step from many small batches
+ema_params, lookahead      averages of the parameters, which eval_params reads
 schedule_free, sam, mechanize, cautious
 conditionally_transform, switch_at
-apply_if_finite            guards: skip steps that would do harm
-inject_hyperparams         hyperparameters that are set in a running loop
-monitor, snapshot          measurements along the way
+apply_if_finite            guards: skip harmful steps
+inject_hyperparams         hyperparameters that can be set in a running loop
+monitor, snapshot          measurements during training
 flatten, matrices_and_others
 """
 

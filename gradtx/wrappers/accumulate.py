@@ -1,12 +1,12 @@
-"""Gradient accumulation: many small batches, one step.
+"""Gradient accumulation: one step from many small batches.
 
     accumulate      the optimizer sees the mean gradient of k calls; the other calls change nothing
     apply_every     the updates of k calls, added up at the end of a chain
 
-The one buffer that `accumulate` needs holds the mean so far, in float32. After a step it holds what was applied: the
-update leaves through the buffer, so that the compiled step needs no other memory. Whether there is a step is a branch
-(`lax.cond`), not a selection: in between, the optimizer's state is neither read nor written, and in a step it is
-overwritten in place.
+The single buffer of `accumulate` holds the mean so far, in float32. After a step it holds the update that was applied:
+updates are returned through the buffer, so that the compiled step needs no other memory. Whether a call is a step is
+decided by a branch (`lax.cond`), not a select: in between, the optimizer's state is neither read nor written, and in a
+step it is overwritten in place.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ Skip = Callable[[Tree, jax.Array, Tree], tuple[jax.Array, Tree]]
 
 
 class _Every(Kind):
-    """The kind of an argument that is a number of calls, or a function of the steps applied so far that gives one."""
+    """The kind of an argument that is a number of calls, or a function that returns one, given the steps so far."""
 
     def __repr__(self) -> str:
         return "Period"
@@ -58,8 +58,8 @@ class MultiStepsState(NamedTuple):
     mini_step: Number  # int32, gradients in the buffer
     gradient_step: Number  # int32, steps of the optimizer
     inner_opt_state: Inner
-    acc_grads: Slot  # the mean (or sum) so far; with mini_step 0: what the last step applied
-    skip_state: Number  # what the skip function last told
+    acc_grads: Slot  # the mean (or sum) so far; while mini_step is 0, the update that the last step applied
+    skip_state: Number  # what the skip function last returned
     total_skipped: Number  # int32, gradients that were skipped
     has_updated: Number  # bool, whether the last call was a step
 
@@ -74,7 +74,7 @@ class MultiStepsState(NamedTuple):
 def _accumulated(
     inner: Transformation, every: tuple[Any], use_grad_mean: bool, should_skip: Skip | None, dtype: Any = None
 ) -> Any:
-    # `every` comes in a tuple: a schedule that is an argument itself would be evaluated at the count of the calls.
+    # `every` is wrapped in a tuple: a schedule as a plain argument would be evaluated at the count of calls.
 
     def skips(updates: Tree, step: jax.Array, params: Tree) -> tuple[jax.Array, Tree]:
         if should_skip is None:
@@ -103,7 +103,7 @@ def _accumulated(
 
         def gathered(total: jax.Array, g: jax.Array) -> jax.Array:
             new = total + share * (g - total) if use_grad_mean else total + g
-            # The first one overwrites the last update, whatever that was: a NaN does not stay.
+            # The first gradient overwrites the last update, whatever that was, so that a NaN does not persist.
             return jnp.where(skip, total, jnp.where(first, g, new))
 
         def gather(buffer: Tree) -> Tree:
@@ -117,7 +117,7 @@ def _accumulated(
             new, new_state = run(inner, gradients, inner_state, params, extra_args)
             return cast_like(new, buffer), cast_like(new_state, inner_state)
 
-        # Before the branch XLA:CPU gathers in place, elsewhere it needs memory for that; within the branch the reverse.
+        # Before the branch, XLA:CPU accumulates in place and other backends need extra memory; within it, the reverse.
         early, late = _on_cpu(gather), _elsewhere(gather)
         buffer, inner_state = jax.lax.cond(step, applied, kept, early(state.acc_grads), state.inner_opt_state)
         new_state = MultiStepsState(
@@ -146,19 +146,19 @@ def _elsewhere(f: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
 def accumulate(
     inner: Transformation, every: Every, *, use_grad_mean: bool = True, should_skip_update_fn: Skip | None = None
 ) -> Any:
-    """Give an optimizer the mean gradient of several calls: a step in every k-th, zero updates in the others.
+    """Accumulate gradients: every k-th call takes a step with the mean of k gradients, the others return zero updates.
 
-    The steps are those that the optimizer would take with the k batches as one. Its schedules advance once per step.
+    The steps are those that the optimizer would take if the k batches were one. Its schedules advance once per step.
 
     Args:
       inner: the optimizer.
       every: k; or a function of the number of steps taken so far, to let the batch grow (a schedule is rounded down).
-      use_grad_mean: False adds the gradients up.
+      use_grad_mean: False takes the sum of the gradients instead.
       should_skip_update_fn: `(updates, gradient_step, params) -> (whether to leave them out, a tree of numbers)`, such
-        as `skip_not_finite`. What it leaves out counts for nothing: a step still has k gradients in its mean.
+        as `skip_not_finite`. Gradients left out do not count: the mean of a step is still over k gradients.
 
     State: one slot per parameter, in float32 or wider, and that of the optimizer. `metrics` reads how many gradients
-    were skipped and what the skip function last told.
+    were skipped and what the skip function last returned.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.accumulate(gradtx.sgd(0.5), every=2)
@@ -175,17 +175,17 @@ def accumulate(
 
 
 class MultiSteps(GradientTransformation):
-    """`accumulate` as Optax writes it: `MultiSteps(adam(1e-3), every_k_schedule=4)`.
+    """`accumulate` with the interface of Optax: `MultiSteps(adam(1e-3), every_k_schedule=4)`.
 
-    Here it is a transformation as it stands, for any chain or training loop; `gradient_transformation()` is there for
-    code that asks for it.
+    Here it is itself a transformation, for any chain or training loop; `gradient_transformation()` is there for code
+    that calls it.
 
     Args:
       opt: the optimizer.
       every_k_schedule: k, or a function of the number of steps taken so far.
-      use_grad_mean: False adds the gradients up.
+      use_grad_mean: False takes the sum of the gradients instead.
       should_skip_update_fn: which gradients to leave out; see `accumulate`.
-      accumulator_dtype: for a wider buffer, float64; it is never narrower than float32 and the parameters.
+      accumulator_dtype: float64 for a wider buffer; it is never narrower than float32 and the parameters.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.MultiSteps(gradtx.adam(0.1), every_k_schedule=2, should_skip_update_fn=gradtx.skip_not_finite)
@@ -220,7 +220,7 @@ class MultiSteps(GradientTransformation):
         return self
 
     def has_updated(self, state: Tree) -> jax.Array:
-        """Whether the last call was a step of the optimizer, and not one in between or one that was skipped.
+        """Whether the last call was a step of the optimizer, rather than one in between or one that was skipped.
 
         Args:
           state: of this transformation, or any pytree that holds one.
@@ -244,10 +244,10 @@ def _multi_steps(
     return _accumulated(opt, (every_k_schedule,), use_grad_mean, should_skip_update_fn, accumulator_dtype)
 
 
-MultiSteps.made_by = _multi_steps  # found by name as any constructor is
+MultiSteps.made_by = _multi_steps  # found by name, as any constructor is
 
 
-# What to leave out
+# Which gradients to leave out
 
 
 def skip_not_finite(updates: Tree, gradient_step: jax.Array, params: Tree) -> tuple[jax.Array, Tree]:
@@ -277,13 +277,13 @@ def skip_large_updates(
       updates: the gradients.
       gradient_step: not used.
       params: not used.
-      max_squared_norm: what the squared norm over all leaves, Σ|g|², has to stay below.
+      max_squared_norm: the squared norm over all leaves, Σ|g|², must be below this.
 
     Returns:
       Whether to skip, and `{"should_skip", "norm_squared"}`.
     """
     squared = global_norm(updates) ** 2
-    skip = ~(squared < max_squared_norm)  # of NaN, too
+    skip = ~(squared < max_squared_norm)  # true for NaN, too
     return skip, {"should_skip": skip, "norm_squared": squared}
 
 
@@ -291,7 +291,7 @@ def skip_large_updates(
 
 
 class ApplyEvery(NamedTuple):
-    """The updates since the last that were let through."""
+    """The sum of the updates since one was last let through."""
 
     count: Number  # int32, calls so far, modulo k
     grad_acc: Slot  # their sum
@@ -299,13 +299,13 @@ class ApplyEvery(NamedTuple):
 
 @transformation
 def apply_every(k: Period = 1) -> Any:
-    """Add the updates up and let the sum through in every k-th call; zero in the others.
+    """Sum the updates and let the sum through in every k-th call; zero in the others.
 
-    What stands before it in a chain still takes a step in every call. For one step of a whole optimizer per k calls,
-    use `accumulate`.
+    The transformations before it in a chain still take a step in every call. For one step of a whole optimizer per k
+    calls, use `accumulate`.
 
     Args:
-      k: how many updates are added up.
+      k: the number of updates to sum.
 
     State: one slot per parameter, in float32 or wider.
 

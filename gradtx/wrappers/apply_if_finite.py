@@ -1,6 +1,6 @@
-"""Guards: the transformation inside does not see a bad gradient.
+"""Guards: keep bad gradients away from a transformation.
 
-The step is skipped: no update, and the state inside stays as it was. It is counted, to be read with `metrics`.
+A bad step is skipped: there is no update, and the inner state stays as it was. `metrics` reads how many were skipped.
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ def _run_if(
     """The step of `inner` if it is a good one; else zero updates and the old state.
 
     Both are computed and one is selected: a branch (`lax.cond`) could be fused with neither the gradients before it nor
-    the parameters' update after it. Where the step is skipped, `inner` sees zeros, so that no NaN is made from them.
+    the parameters' update after it. Where the step is skipped, `inner` sees zeros, so that it produces no NaN.
     """
 
     def kept(u: jax.Array) -> jax.Array:
@@ -36,16 +36,16 @@ def _run_if(
     return map_leaves(kept, updates), jax.tree.map(lambda new, old: jnp.where(good, new, old), new_state, state)
 
 
-# Not finite
+# Non-finite gradients
 
 
 class ApplyIfFiniteState(NamedTuple):
-    """What was skipped so far."""
+    """Counts of the steps skipped so far."""
 
     notfinite_count: Number  # int32, skipped steps in a row
     last_finite: Number  # bool, of the last step
     total_notfinite: Number  # int32, all skipped steps
-    gave_up: Number  # bool, more in a row than are allowed, at some time
+    gave_up: Number  # bool, at some point more were skipped in a row than are allowed
     inner_state: Inner
 
     @property
@@ -59,12 +59,12 @@ def apply_if_finite(inner: Transformation, max_consecutive_errors: Steps) -> Any
     """Skip the steps whose gradients have an infinite or NaN element.
 
     After more than `max_consecutive_errors` in a row, `gave_up` in the state becomes true and stays so: a loop should
-    look at it (`metrics(state)["gave_up"]`) and stop. Gradients that are not finite are skipped then, too, and finite
-    ones used as ever: no parameter becomes NaN. (Optax's applies them from then on.)
+    check it (`metrics(state)["gave_up"]`) and stop. Even then, gradients that are not finite are skipped and finite
+    ones used as before: no parameter becomes NaN. (Optax applies non-finite gradients from then on.)
 
     Args:
       inner: the transformation.
-      max_consecutive_errors: how many skipped steps in a row are no reason to give up.
+      max_consecutive_errors: how many steps may be skipped in a row without giving up.
 
     State: counts of skipped steps, and that of the inner transformation.
 
@@ -101,7 +101,7 @@ def apply_if_finite(inner: Transformation, max_consecutive_errors: Steps) -> Any
 
 
 class SkipSpikesState(NamedTuple):
-    """The running average and variance, and what was skipped so far."""
+    """The running average and variance, and the number of steps skipped so far."""
 
     num_values: Number  # int32, values in the averages
     mean: Number
@@ -126,21 +126,21 @@ def skip_spikes(
 ) -> Any:
     """Skip the steps whose gradient norm (or loss) is far above its running average: x > mean + k·σ, or not finite.
 
-    The average and the deviation are exponential ones; σ counts as at least 1 % of the mean. A spike enters them as the
-    limit that it exceeded: a single one hardly moves them, and a lasting rise is followed after a few steps.
+    Mean and σ are exponential moving averages; σ is taken to be at least 1 % of the mean. A spike enters them clipped
+    to the limit that it exceeded: a single one hardly moves them, and a lasting rise is followed after a few steps.
 
     Args:
       inner: the transformation.
       num_sigmas: k.
       decay: β of the averages; 0.99 looks back about 100 steps.
-      warmup_steps: steps at the start at which no finite value is skipped.
-      of: "gradient_norm", the norm over all leaves of what comes in; or "value", the loss that is passed to `update`
-        (`make_step` does).
+      warmup_steps: the number of initial steps in which no finite value is skipped.
+      of: "gradient_norm", the norm of the incoming updates over all leaves; or "value", the loss passed to `update`
+        (`make_step` passes it).
 
     State: the averages, a count of skipped steps, and that of the inner transformation.
 
     Raises:
-      TypeError: the loss is looked at and `value` is not passed to `update`.
+      TypeError: `of` is "value", and `value` is not passed to `update`.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.skip_spikes(gradtx.sgd(1.0), warmup_steps=3)
@@ -168,7 +168,7 @@ def skip_spikes(
         good = finite & (x <= state.limit)
         updates, inner_state = _run_if(good, inner, updates, state.inner_state, params, extra_args)
 
-        # A plain average at first, an exponential one when that looks back further (West 1979).
+        # A plain average until it spans as many steps as the exponential one, then the latter (West 1979).
         count = jnp.where(finite, increment(state.num_values), state.num_values)
         weight = jnp.where(finite, jnp.maximum(1 - decay, 1 / jnp.maximum(count, 1)), 0)
         change = jnp.where(finite, jnp.minimum(x, state.limit) - state.mean, 0)

@@ -1,4 +1,4 @@
-"""Cautious steps: only where the step and the gradient agree."""
+"""Cautious optimizers: apply an update only where it agrees with the gradient."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ Tree = Any
 
 @transformation
 def cautious(inner: Transformation) -> Any:
-    """Take the steps of an optimizer only where they go down the gradient that came in: u·[u·g < 0] / max(share, 10⁻³).
+    """Apply an optimizer's update only where it descends along the current gradient: u·[u·g < 0] / max(share, 10⁻³).
 
-    What is left is enlarged by the share of the leaf's elements that agree, so that the leaf moves as far as before.
+    The rest is divided by the share of the leaf's elements that agree, so that the leaf moves about as far as before.
 
-    The optimizer inside steps *down*. Weight decay is not to be masked; put it behind, as C-AdamW has it:
+    Weight decay should not be masked; put it after this, as C-AdamW does:
     `chain(cautious(adam(η)), proximal_weight_decay(η·λ))`, or `decay_weights(λ)`.
 
     Args:
-      inner: an optimizer; one that ends in a step down (`scale_by_learning_rate`, `scale(-1.0)`).
+      inner: an optimizer whose updates step *down*: one that ends in `scale_by_learning_rate` or `scale(-1.0)`.
 
     State: that of the optimizer.
 
@@ -35,12 +35,12 @@ def cautious(inner: Transformation) -> Any:
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.cautious(gradtx.sgd(0.1, momentum=0.9))
     >>> _, state = tx.update(jnp.array([1.0, 1.0]), tx.init(jnp.zeros(2)))
-    >>> tx.update(jnp.array([1.0, -0.5]), state)[0].round(3).tolist()  # the second goes on up its gradient: it waits
+    >>> tx.update(jnp.array([1.0, -0.5]), state)[0].round(3).tolist()  # the second would move up its gradient: masked
     [-0.38..., 0.0]
     """
 
     def masked(u: jax.Array, g: jax.Array) -> jax.Array:
-        # Signs first: a product of two small numbers would be 0.
+        # Signs first: a product of two small numbers would underflow to 0.
         agrees = (jnp.sign(u) * jnp.conj(jnp.sign(g))).real < 0
         share = jnp.sum(agrees) / max(np.size(u), 1)
         return jnp.where(agrees, (1 / jnp.maximum(share, 1e-3)) * u, 0)

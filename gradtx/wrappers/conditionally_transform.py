@@ -1,4 +1,4 @@
-"""Transformations that act in some steps only, or on some leaves only.
+"""Transformations that act only in some steps, or only on some leaves.
 
 A step that is not taken is not computed: the choice is a branch (`lax.cond`), with the state updated in place."""
 
@@ -31,14 +31,14 @@ Tree = Any
 
 
 class ConditionallyTransformState(NamedTuple):
-    """The transformation inside, and the count of all steps."""
+    """The state of the inner transformation, and the count of all steps."""
 
     inner_state: Inner
     step: Number  # int32
 
 
 class ConditionallyMaskState(NamedTuple):
-    """The transformation inside, and the count of all steps."""
+    """The state of the inner transformation, and the count of all steps."""
 
     step: Number  # int32
     inner_state: Inner
@@ -53,8 +53,8 @@ def run_if(
     extra_args: dict[str, Any],
     otherwise: Callable[[jax.Array], jax.Array],
 ) -> tuple[Tree, Tree]:
-    """The step of `inner`, or else a function of the updates and the old state."""
-    updates = map_leaves(lambda u: u, updates)  # in float32 or wider: both ways have the same dtypes
+    """The step of `inner` if `now` is true, else `otherwise` of the updates, and the old state."""
+    updates = map_leaves(lambda u: u, updates)  # in float32 or wider: both branches have the same dtypes
 
     def taken(updates: Tree, state: Tree) -> tuple[Tree, Tree]:
         new, new_state = run(inner, updates, state, params, extra_args)
@@ -94,18 +94,18 @@ def _conditionally(inner: Any, condition: Any, forward: bool, otherwise: Any, st
 def conditionally_transform(
     inner: Transformation, should_transform_fn: Callable[..., Any], forward_extra_args: bool = False
 ) -> Any:
-    """Transform the updates in those steps that a function of the step count chooses; let them pass in the others.
+    """Transform the updates in the steps that a function of the step count chooses; pass them through in the others.
 
-    In a step that is not chosen the state inside stays as it is. To make the updates zero then, use
+    In a step that is not chosen, the inner state stays as it is. To set the updates to zero instead, use
     `conditionally_mask`.
 
     Args:
       inner: the transformation.
-      should_transform_fn: `step -> bool`, of all steps so far, from 0 on; as an array, inside `jit`.
-      forward_extra_args: give the function the extra arguments of `update` that it names, too:
+      should_transform_fn: `step -> bool`; it is given the number of earlier steps, as an array, inside `jit`.
+      forward_extra_args: also pass the function those extra arguments of `update` that it names:
         `lambda step, *, value: value < 10`.
 
-    State: that of the transformation inside, and a count.
+    State: that of the inner transformation, and a count.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.conditionally_transform(gradtx.clip(1.0), lambda step: step >= 2)
@@ -124,17 +124,17 @@ def conditionally_transform(
 def conditionally_mask(
     inner: Transformation, should_transform_fn: Callable[..., Any], forward_extra_args: bool = False
 ) -> Any:
-    """Transform the updates in those steps that a function of the step count chooses; make them zero in the others.
+    """Transform the updates in the steps that a function of the step count chooses; set them to zero in the others.
 
-    In a step that is not chosen the state inside stays as it is: the optimizer takes every k-th step, say, and sees no
+    In a step that is not chosen, the inner state stays as it is: an optimizer that takes every k-th step, say, sees no
     other gradient. (`accumulate` gives it the mean of all.)
 
     Args:
       inner: the transformation.
       should_transform_fn: `step -> bool`; see `conditionally_transform`.
-      forward_extra_args: give the function extra arguments, too; see `conditionally_transform`.
+      forward_extra_args: also pass the function extra arguments; see `conditionally_transform`.
 
-    State: that of the transformation inside, and a count.
+    State: that of the inner transformation, and a count.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.conditionally_mask(gradtx.sgd(1.0), lambda step: step % 2 == 0)
@@ -151,11 +151,11 @@ def conditionally_mask(
 
 @transformation
 def selective_transform(optimizer: Transformation, *, freeze_mask: Any) -> Any:
-    """Optimize all leaves but the chosen ones, which stay as they are and have no state.
+    """Optimize all leaves but the chosen ones, which are frozen and have no state.
 
     Args:
       optimizer: for the other leaves.
-      freeze_mask: which leaves to hold: a pattern, a predicate, a tree of booleans, or one boolean for all; see
+      freeze_mask: which leaves to freeze: a pattern, a predicate, a tree of booleans, or one boolean for all; see
         `masked`.
 
     >>> import gradtx, jax.numpy as jnp

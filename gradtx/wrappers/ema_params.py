@@ -1,4 +1,5 @@
-"""Averages of the parameters, which do better than the last iterate: last in a chain, read by `eval_params`."""
+"""Averages of the parameters, which tend to do better than the last iterate. They go last in a chain; `eval_params`
+reads them."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ class AverageState(NamedTuple):
     """An average of the parameters."""
 
     average: Slot  # in float32 or wider; before the first step the parameters themselves
-    weight: Weight  # what the average has seen (the same average of ones; the number of parameters in it)
+    weight: Weight  # the total weight of the average: the same average of ones, or the number of iterates in it
     count: Count  # int32, steps taken
 
     def eval_params(self, params: Tree) -> Tree:
@@ -29,20 +30,20 @@ class AverageState(NamedTuple):
 
 
 def _follow(average: Tree, share: Any, params: Tree) -> Tree:
-    """a + s·(θ − a); an average of equal parameters stays exactly what it is."""
+    """a + s·(θ − a); an average of equal parameters stays exactly as it is."""
     return cast_like(map_leaves(lambda a, p: a + share * (p - a), average, params), average)
 
 
 @transformation
 def ema_params(decay: Decay = 0.999, debias: bool = True) -> Any:
-    """The exponential moving average of the parameters after each step, a ← β·a + (1−β)·θ. Last in a chain.
+    """Keep an exponential moving average of the parameters, a ← β·a + (1−β)·θ after each step. Goes last in a chain.
 
-    The updates pass unchanged. Read it with `eval_params(state, params)`.
+    The updates pass through unchanged. Read the average with `eval_params(state, params)`.
 
     Args:
       decay: β; 0.999 looks back about 1000 steps.
-      debias: divide by 1−βᵗ, so that the start does not count; False starts from the first parameters, as torch's
-        `AveragedModel` does.
+      debias: divide by 1−βᵗ, so that the initial parameters do not count; False starts the average from them, as
+        torch's `AveragedModel` does.
 
     State: one slot per parameter, in float32 or wider. Needs the parameters.
 
@@ -67,14 +68,14 @@ def ema_params(decay: Decay = 0.999, debias: bool = True) -> Any:
 
 @transformation
 def swa_params(start_step: Steps = 0, every: Period = 1) -> Any:
-    """The plain average of the parameters after every k-th step from some step on. Last in a chain.
+    """Keep the plain average of the parameters after every k-th step, from some step on. Goes last in a chain.
 
-    Stochastic weight averaging, or the average of the tail. Until it starts, the average is the latest parameters. The
-    updates pass unchanged. Read it with `eval_params(state, params)`.
+    This is stochastic weight averaging, or tail averaging. Until it starts, the average is the latest parameters. The
+    updates pass through unchanged. Read the average with `eval_params(state, params)`.
 
     Args:
-      start_step: steps before the first parameters that are averaged.
-      every: k; for a cyclic learning rate the length of its cycle, with `start_step` at the end of one.
+      start_step: the number of steps before the averaging starts.
+      every: k; for a cyclic learning rate, the length of its cycle, with `start_step` at the end of one.
 
     State: one slot per parameter, in float32 or wider. Needs the parameters.
 

@@ -1,6 +1,6 @@
-"""The parameters to evaluate, whatever keeps them.
+"""The parameters to evaluate, whichever state keeps them.
 
-A state that keeps such parameters says so by a method: `state.eval_params(params)`.
+A state that keeps such parameters has a method that returns them: `state.eval_params(params)`.
 """
 
 from typing import Any
@@ -24,10 +24,10 @@ def eval_params(state: Tree, params: Tree) -> Tree:
       params: the parameters as they are trained; for a `LookaheadParams`, its slow ones are returned.
 
     Returns:
-      Parameters with the structure and the dtypes of `params`. Of states within one another the outermost answers.
+      Parameters with the structure and the dtypes of `params`. Of nested states, the outermost decides.
 
     Raises:
-      ValueError: two states side by side keep an average of the same leaf; names them.
+      ValueError: two states side by side keep an average of the same leaf; the message names them.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.chain(gradtx.sgd(1.0), gradtx.ema_params(0.5))
@@ -59,7 +59,7 @@ def eval_params(state: Tree, params: Tree) -> Tree:
 
 
 def _bare(tree: Tree) -> Tree:
-    """Without the variables that flax's nnx wraps arrays in: those of parameters and of a state differ."""
+    """The tree without the variables that flax's nnx wraps arrays in: they differ between parameters and states."""
 
     def wrapped(x: Any) -> bool:
         return hasattr(x, "get_value")

@@ -18,14 +18,14 @@ Tree = Any
 
 @transformation
 def flatten(inner: Transformation) -> Any:
-    """Show a transformation all leaves as one vector, which can save time where there are many small ones.
+    """Apply a transformation to all leaves joined into one vector, which can save time when there are many small ones.
 
-    What looks at leaves one by one (`lamb`, `adafactor`, masks) sees a single one. Sharded leaves are gathered.
+    Whatever treats leaves one by one (`lamb`, `adafactor`, masks) sees a single leaf. Sharded leaves are gathered.
 
     Args:
       inner: the transformation.
 
-    State: that of the inner one, of a vector. Leaves that are None at one step have to be None at every step.
+    State: that of the inner transformation, for a vector. Leaves that are None at one step must be None at every step.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.flatten(gradtx.adam(1e-3))
@@ -43,17 +43,17 @@ def flatten(inner: Transformation) -> Any:
 
 
 def _as_vector(tree: Tree, like: Tree = None) -> jax.Array:
-    """All leaves in a row (those that `like` has), in float32 or wider."""
+    """All leaves (or those that `like` has) concatenated, in float32 or wider."""
     leaves = jax.tree.leaves(tree, is_leaf=is_none)
     kept = leaves if like is None else jax.tree.leaves(like, is_leaf=is_none)
     parts = [jnp.ravel(as_float32(x)) for x, other in zip(leaves, kept, strict=True) if present(x) and present(other)]
-    while len(parts) > 1:  # in groups: the compiler takes long for thousands at once
+    while len(parts) > 1:  # in groups: thousands at once take the compiler long
         parts = [jnp.concatenate(parts[i : i + 32]) for i in range(0, len(parts), 32)]
     return parts[0] if parts else jnp.zeros(0)
 
 
 def _as_tree(vector: jax.Array, like: Tree) -> Tree:
-    """The leaves of a vector, with the shapes of another tree; real where that is real."""
+    """The vector split into leaves with the shapes of another tree; real where that is real."""
     structure: Any
     leaves, structure = jax.tree.flatten(like, is_leaf=is_none)
     sizes = [math.prod(np.shape(x)) if present(x) else 0 for x in leaves]

@@ -24,7 +24,7 @@ Tree = Any
 
 
 class _OfEither(Constructor[..., GradientTransformation]):
-    """Takes a finished transformation; or, as Optax has it, a constructor of one, and gives a constructor."""
+    """Takes a finished transformation; or, as in Optax, a constructor of one, and then returns a constructor."""
 
     @overload
     def __call__(self, inner: InitAndUpdate, /, *names: str) -> GradientTransformation: ...
@@ -50,7 +50,7 @@ class _OfEither(Constructor[..., GradientTransformation]):
             return super().__call__(inner, *names)
         if not callable(inner):
             raise TypeError(f"inject_hyperparams: {inner!r} is neither a transformation nor a constructor of one")
-        given: Any = (*names, *(static_args, hyperparam_dtype)[len(names) :])  # Optax has them by position
+        given: Any = (*names, *(static_args, hyperparam_dtype)[len(names) :])  # Optax takes them by position
         static_args, hyperparam_dtype = given
         if hyperparam_dtype is not None and jnp.finfo(hyperparam_dtype).bits < 32:
             raise ValueError(f"inject_hyperparams: hyperparameters are float32 or wider, got {hyperparam_dtype!r}")
@@ -62,30 +62,30 @@ class _OfEither(Constructor[..., GradientTransformation]):
         return signature.replace(return_annotation=super().__signature__.return_annotation)
 
 
-# Of a finished transformation
+# From a finished transformation
 
 
 @functools.partial(_OfEither, GradientTransformation, as_schedule=as_schedule)
 def inject_hyperparams(inner: Transformation, *names: str) -> Any:
-    """Move hyperparameters into the state, where a loop reads and sets them without a new compile.
+    """Move hyperparameters into the state, where a loop can read and set them without recompiling.
 
-    Read them with `hyperparams(state)`, set them with `set_hyperparams(state, learning_rate=…)` (or, outside of `jit`,
+    Read them with `hyperparams(state)`, set them with `set_hyperparams(state, learning_rate=…)` (or, outside `jit`,
     as with Optax: `state.hyperparams["learning_rate"] = 3e-4`). A hyperparameter that is a schedule is evaluated at
-    each step and can be read there, but not set.
+    each step; its value can be read there, but not set.
 
     Args:
-      inner: a finished transformation. Or, as Optax has it, a constructor of one, of any library:
-        `inject_hyperparams(optax.adam)(learning_rate=1e-3)` injects all floats that it is called with, its defaults,
-        and functions, taken for schedules. A further argument by position then is `static_args`, as in Optax.
-      *names: which; with as much of the path before a name as it needs, "encoder/learning_rate", or below the argument,
-        "learning_rate/peak_value" of a schedule. By default all numbers and schedules.
-      static_args: with a constructor: names of arguments to leave as they are.
-      hyperparam_dtype: None; they are float32 (float64 under x64), whatever the parameters are.
+      inner: a finished transformation. Or, as in Optax, a constructor of one, from any library:
+        `inject_hyperparams(optax.adam)(learning_rate=1e-3)` injects all floats among its arguments and defaults, and
+        functions, which are taken for schedules. A further positional argument is then `static_args`, as in Optax.
+      *names: which ones; a name may need part of its path in front, "encoder/learning_rate", and may go on below the
+        argument, "learning_rate/peak_value" of a schedule. By default all numbers and schedules.
+      static_args: with a constructor, names of arguments to leave as they are.
+      hyperparam_dtype: has no effect; they are float32 (float64 under x64), whatever the parameters are.
 
     State: count, hyperparams (name -> value), and the inner state.
 
     Raises:
-      LookupError: no hyperparameter, or several, match a name; lists the candidates.
+      LookupError: no hyperparameter, or several, match a name; the message lists the candidates.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.inject_hyperparams(gradtx.adam(1e-3), "learning_rate")
@@ -119,7 +119,7 @@ def inject_hyperparams(inner: Transformation, *names: str) -> Any:
         updates: Tree, state: InjectHyperparamsState, params: Tree = None, **extra_args: Any
     ) -> tuple[Tree, InjectHyperparamsState]:
         unknown = sorted(state.hyperparams.keys() - items.keys())
-        if unknown:  # assigned to, as Optax has it: state.hyperparams["learning_rate"] = …
+        if unknown:  # assigned to, as in Optax: state.hyperparams["learning_rate"] = …
             known = ", ".join(items)
             raise LookupError(f"inject_hyperparams: no hyperparameter {unknown[0]!r} was injected; there are {known}")
         values = {key: jnp.asarray(value, float) for key, value in state.hyperparams.items()}
@@ -154,7 +154,7 @@ def _chosen(inner: Any, names: tuple[str, ...]) -> tuple[list[str | None], list[
     return [chosen.get(path) for path, _ in numbers(inner, lambda x: id(x) in whole)], leaves, structure
 
 
-# Of a constructor, as Optax has it
+# From a constructor, as in Optax
 
 
 def _factory(make: Callable[..., Any], static: set[str]) -> Callable[..., Any]:
@@ -184,6 +184,6 @@ def _factory(make: Callable[..., Any], static: set[str]) -> Callable[..., Any]:
 
 @transformation
 def made_by(factory: Any, given: Any, static: Any) -> Any:
-    """What a function of any library makes of these arguments; their floats are the numbers of this value."""
+    """What a function of any library returns for these arguments; their floats are the numbers of this value."""
     bound = inspect.BoundArguments(inspect.signature(factory), given | static)
     return factory(*bound.args, **bound.kwargs)

@@ -45,7 +45,7 @@ def is_pair(params: Any) -> bool:
 
 
 class _Lookahead(GradientTransformation):
-    """Takes gradients of the fast parameters with the pair."""
+    """Accepts gradients of the fast parameters together with the pair."""
 
     __slots__ = ()
 
@@ -60,19 +60,19 @@ class _Lookahead(GradientTransformation):
 def lookahead(
     fast_optimizer: Transformation, sync_period: Period, slow_step_size: Fraction, reset_state: bool = False
 ) -> Any:
-    """k steps forward, one back: after every k-th step, slow ← slow + α·(fast − slow) and fast ← slow.
+    """Move slow parameters towards the fast ones every k steps: slow ← slow + α·(fast − slow), then fast ← slow.
 
     The slow parameters are in the state: train as with any optimizer, and read them with `eval_params(state, params)`.
-    Or, as Optax has it, keep both in the parameters, `params = LookaheadParams.init_synced(params)`, and take gradients
-    at `params.fast`; then it has to be the outermost transformation.
+    Or, as in Optax, keep both in the parameters, `params = LookaheadParams.init_synced(params)`, and take gradients at
+    `params.fast`; `lookahead` must then be the outermost transformation.
 
-    Updates must not be changed on the way to the parameters.
+    The updates must reach the parameters unchanged.
 
     Args:
       fast_optimizer: takes the steps.
       sync_period: k.
       slow_step_size: α, in [0, 1].
-      reset_state: start each k steps with a new state of the fast optimizer.
+      reset_state: reset the state of the fast optimizer every k steps.
 
     State: that of the fast optimizer and one slot per parameter, in float32 or wider (none for a pair). Needs the
     parameters.
@@ -100,7 +100,7 @@ def lookahead(
         pair = is_pair(params)
         fast, old = (params.fast, params.slow) if pair else (params, state.slow)
         fast_state = state.fast_state
-        if reset_state:  # before the step, and not after: what a step has computed can then be kept in place
+        if reset_state:  # before the step, not after: the state that a step computes can then be kept in place
             fresh, start = initialize(fast_optimizer, fast), state.steps_since_sync == 0
             fast_state = jax.tree.map(lambda new, old: jnp.where(start, new, old), fresh, fast_state)
         updates, fast_state = run(fast_optimizer, updates, fast_state, fast, extra_args)

@@ -24,7 +24,7 @@ class MatricesAndOthersState(NamedTuple):
 
 @transformation
 def matrices_and_others(matrices: Transformation, others: Transformation) -> Any:
-    """One transformation for the leaves with two axes, another for the rest; there may be none of either.
+    """One transformation for the leaves with two axes, another for the rest; either group may be empty.
 
     Args:
       matrices: for the leaves with two axes.
@@ -51,7 +51,7 @@ def matrices_and_others(matrices: Transformation, others: Transformation) -> Any
     ) -> tuple[Tree, MatricesAndOthersState]:
         def part(tx: Any, two_axes: bool, state: Tree) -> tuple[Tree, Tree]:
             mine = only(updates, two_axes)
-            if mine is None:  # the only leaf is the other's
+            if mine is None:  # the only leaf belongs to the other
                 return mine, state
             return run(tx, mine, state, only(params, two_axes), extra_args)
 

@@ -41,18 +41,18 @@ def mechanize(
     s_init: NonNegative = 1e-6,
     num_betas: Period = 6,
 ) -> Any:
-    """Learn the scale of another optimizer's steps: θ = θ₀ + s·Σu, where s grows as far as the gradients have agreed
-    with the way come.
+    """Learn the scale of another optimizer's steps: θ = θ₀ + s·Σu.
 
+    The scale s grows while the negative gradient points along the displacement from θ₀:
     h = ⟨g + λ·s·‖g‖/‖θ‖·θ, (θ₀ − θ)/s⟩, and for each β of 0.9, 0.99, …: m ← max(β·m, |h|), v ← β²·v + h²,
     r ← β·r + s·clip(h, ±m₋₁), s ← (s₀/n·m + max(0, r))/√v.
 
     Args:
       base_optimizer: with a learning rate relative to 1, or a schedule; no normalised steps (`lars`, `lamb`).
-      weight_decay: λ; steadies s.
-      eps: added to what is divided by.
+      weight_decay: λ; stabilises s.
+      eps: added to denominators.
       s_init: s₀.
-      num_betas: n, how many β from 0.9 on.
+      num_betas: n, the number of β from 0.9 on.
 
     State: one slot per parameter, and that of the optimizer. Needs the parameters, in `init` too.
 
@@ -89,7 +89,7 @@ def mechanize(
         decay = weight_decay * s * global_norm(g) / (global_norm(params) + eps)
         new_state = bet(state, global_dot(g, way) + decay * global_dot(params, way))
 
-        # θ₀ − s'·(way − u) − θ, without a difference of parameters that are almost equal.
+        # θ₀ − s'·(way − u) − θ, without subtracting parameters that are almost equal.
         new = jnp.sum(new_state.scale)
         rest = 1 - new / (s + eps)
         updates = map_leaves(lambda a, p, u: rest * (a - p) + new * bounded(u), start, params, u)

@@ -1,11 +1,11 @@
-"""Measurements along the way: a transformation takes them, the state keeps them, `metrics` collects them.
+"""Measurements during training: a transformation takes them, the state keeps them, `metrics` collects them.
 
     tx = monitor(["gradient_norm", "update_ratio"], adamw(1e-3), every=10)
     …
     logger.log(metrics(state), step)
 
-A monitor sees what enters the transformation inside it and what leaves it. Without one it stands by itself, anywhere in
-a chain. What is not asked for is not computed.
+A monitor sees what enters the transformation inside it and what leaves it. Without one, it can stand anywhere in a
+chain. Only the measures asked for are computed.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def _nonfinite(incoming: Tree, outgoing: Tree, params: Tree) -> jax.Array:
 
 
 def _quantiles(sizes: list[jax.Array]) -> dict[str, jax.Array]:
-    """Of all elements, or of 2¹⁴ at equal distances: to sort those of a large model would cost more than its step."""
+    """Quantiles of all elements, or of 2¹⁴ evenly spaced ones: sorting a large model's would cost more than a step."""
     step = max(1, sum(x.size for x in sizes) >> 14)
     sample = jnp.concatenate([jnp.ravel(x)[::step].astype(float) for x in sizes] or [jnp.full(1, jnp.nan)])
     values = jnp.nanquantile(sample, jnp.array([0.0, 0.25, 0.5, 0.75, 1.0]))
@@ -57,7 +57,7 @@ def _rates(incoming: Tree, outgoing: Tree, params: Tree) -> dict[str, jax.Array]
     return _quantiles([jnp.where(g == 0, jnp.nan, jnp.abs(u) / jnp.where(g == 0, 1, jnp.abs(g))) for g, u in pairs])
 
 
-# Functions of what comes in, what goes out, and the parameters. Those below are means over the steps.
+# Functions of the incoming updates, the outgoing ones and the parameters. Those in _MEANS are averaged over the steps.
 MEASURES: dict[str, Callable[[Tree, Tree, Tree], Any]] = {
     "gradient_norm": lambda incoming, outgoing, params: global_norm(incoming),
     "update_norm": lambda incoming, outgoing, params: global_norm(outgoing),
@@ -93,30 +93,30 @@ class MonitorState(NamedTuple):
 
 @transformation
 def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = None, every: Period = 1) -> Any:
-    """Measure what enters a transformation and what leaves it; read it with `metrics(state)`.
+    """Measure what enters a transformation and what leaves it; read the measurements with `metrics(state)`.
 
     Args:
-      measures: names from this list, or name -> one of them, or name -> a function of the updates that come in (or of
-        three: what comes in, what goes out, the parameters), or name -> a transformation that makes a measurement of
-        the updates (`measure_with_ema`). A measurement is a number or a tree of numbers.
+      measures: names from the list below; or a dict, name -> one of these names, a function of the incoming updates (or
+        of three arguments: incoming updates, outgoing updates, parameters), or a transformation that turns updates into
+        a measurement (`measure_with_ema`). A measurement is a number or a tree of numbers.
 
         - "gradient_norm", "update_norm", "param_norm": 2-norms of what comes in, of what goes out, of the parameters;
         - "update_ratio": update norm over parameter norm, about 1e-3 in a healthy run;
-        - "clip_fraction": the share of the measured steps in which what goes out was not what came in;
+        - "clip_fraction": the share of the measured steps in which the output differed from the input;
         - "rate_quantiles": min, q25, median, q75, max of |out|/|in| over the elements: the effective learning rates;
-        - "update_quantiles": those of |out|; around a preconditioner such as `inverse_rms()` its own;
-        - "nonfinite": how many elements that come in are infinite or NaN.
-      inner: what is measured; by default nothing: in and out are the same.
+        - "update_quantiles": the same of |out|; around a preconditioner such as `inverse_rms()`, those of its scaling;
+        - "nonfinite": how many incoming elements are infinite or NaN.
+      inner: the transformation to measure; by default none: input and output are then the same.
       by: None for one number over all leaves, "leaf" for one each, or name -> selection of leaves (see `masked`) for
-        groups; for the measures that are given by name.
-      every: measure at every k-th step only, the first included. In the others nothing is measured; but what is to be
-        measured is kept for the branch, and XLA may not fuse across it: around a whole optimizer that can cost more
+        groups. Applies to the measures that are given by name.
+      every: measure only at every k-th step, the first included. Nothing is measured at the others, but the tensors to
+        measure are kept for the branch, across which XLA may not fuse: around a whole optimizer, that can cost more
         than a norm does. A monitor without a transformation inside is the cheapest.
 
-    State: the measurements, those of the inner transformation, and a count.
+    State: the measurements, the state of the inner transformation, and a count.
 
     Raises:
-      ValueError: an unknown measure, or one of the parameters without parameters.
+      ValueError: an unknown measure; a measure that needs the parameters, without them.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.monitor(["gradient_norm", "update_norm"], gradtx.sgd(0.5))
@@ -192,7 +192,7 @@ def monitor(measures: Any, inner: Transformation | None = None, *, by: Any = Non
 
 
 def _by(by: Any, measure: Callable[..., Any], incoming: Tree, outgoing: Tree, params: Tree) -> Any:
-    """A measure of all leaves, of each, or of groups of them; of those that have an update."""
+    """A measure taken of all leaves, of each, or of groups of them; only of leaves that have an update."""
     trees = incoming, outgoing, jax.tree.map(lambda _: None, incoming) if params is None else params
     if by == "leaf":
         return jax.tree.map(lambda *row: measure(*row) if present(row[0]) else None, *trees, is_leaf=is_none)
@@ -211,17 +211,17 @@ def _by(by: Any, measure: Callable[..., Any], incoming: Tree, outgoing: Tree, pa
 
 
 def metrics(state: Tree) -> dict[str, jax.Array]:
-    """All that a state tells about the run: measurements, skipped steps, the scale of a plateau schedule.
+    """All metrics of the run that a state holds: measurements, skipped steps, the scale of a plateau schedule.
 
-    Any state contributes that is a named tuple with a property `metrics`, a dict of numbers or trees of numbers.
+    Every state contributes that is a named tuple with a property `metrics`, a dict of numbers or trees of numbers.
 
     Args:
       state: a state of any transformation, or any pytree that holds one (a flax TrainState, an nnx.Optimizer).
 
     Returns:
-      name -> number, flat, for a logger: "gradient_norm", or with `by` "gradient_norm/encoder/bias". What occurs more
-      than once is preceded by as much of its path as tells it apart: the label of its group, or the name of its stage,
-      `chain(before=monitor(…), adam(1e-3), after=monitor(…))`.
+      name -> number, flat, for a logger: "gradient_norm", or with `by` "gradient_norm/encoder/bias". A name that occurs
+      more than once is preceded by as much of its path as tells it apart: the label of its group, or the name of its
+      stage, `chain(before=monitor(…), adam(1e-3), after=monitor(…))`.
     """
     paths, values = [], []
     for place, node in find(state, _has_metrics):

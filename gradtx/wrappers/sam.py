@@ -35,7 +35,7 @@ def normalize() -> Any:
 
 
 class SAMState(NamedTuple):
-    """Both optimizers, and the parameters that the adversarial steps left."""
+    """The states of both optimizers, and the parameters from which the adversarial steps set out."""
 
     steps_since_sync: Number  # int32, adversarial steps since the last one of the optimizer
     opt_state: Inner
@@ -63,26 +63,26 @@ def sam(
     opaque_mode: bool = False,
     batch_axis_name: str | None = None,
 ) -> Any:
-    """Take the gradient not here but a small step uphill: θ ← θ − η·∇f(θ + ρ·∇f(θ)/‖∇f(θ)‖).
+    """Descend along the gradient taken a small step uphill: θ ← θ − η·∇f(θ + ρ·∇f(θ)/‖∇f(θ)‖).
 
-    Transparent, each call to `update` is half of a step: one moves the parameters uphill, the next, with the gradient
-    there, from where they were to where the optimizer takes them. In between, `eval_params(state, params)` reads the
-    parameters without the step uphill. Opaque, each call is a whole step, which computes the gradients itself.
+    By default (transparent mode), each call to `update` is half a step: one moves the parameters uphill; the next, with
+    the gradient there, moves them back and takes the optimizer's step. In between, `eval_params(state, params)` reads
+    the parameters without the step uphill. In opaque mode, each call is a whole step and computes the gradients itself.
 
     Args:
       optimizer: takes the steps downhill.
-      adv_optimizer: its steps are taken uphill; by default the paper's, `chain(normalize(), scale(-0.05))`.
+      adv_optimizer: its steps are negated to go uphill; by default the paper's, `chain(normalize(), scale(-0.05))`.
       sync_period: calls per step of the optimizer, one more than the steps uphill before it; 1 is the optimizer alone.
-      reset_state: start the adversarial optimizer anew after each step of the optimizer.
-      opaque_mode: whole steps. For side effects of the loss (batch statistics) that the steps uphill must not have.
-        Takes the extra argument `grad_fn(params, i)`, the gradient after the i-th step uphill; or else
+      reset_state: reset the adversarial optimizer after each step of the optimizer.
+      opaque_mode: take whole steps, for losses with side effects (batch statistics) that the steps uphill must not
+        have. Takes the extra argument `grad_fn(params, i)`, the gradient after the i-th step uphill; or else
         `value_fn(params)`, the loss, as `make_step` passes it.
       batch_axis_name: in opaque mode inside `pmap` or `shard_map`: the axis to average those gradients over.
 
-    State: those of both optimizers; transparent, one slot per parameter more. Needs the parameters.
+    State: those of both optimizers; in transparent mode, one more slot per parameter. Needs the parameters.
 
     Raises:
-      TypeError: opaque mode without `grad_fn` and `value_fn`.
+      TypeError: in opaque mode, neither `grad_fn` nor `value_fn` is passed.
 
     Source: Foret et al. 2021, https://arxiv.org/abs/2010.01412
 
@@ -90,7 +90,7 @@ def sam(
     >>> tx = gradtx.sam(gradtx.sgd(0.1), opaque_mode=True)
     >>> step = gradtx.make_step(lambda x: jnp.sum(x**2), tx)
     >>> x, state = jnp.array([1.0, 0.0]), step.init(jnp.zeros(2))
-    >>> x, state, _ = step(x, state)  # the gradient is that at 1.05
+    >>> x, state, _ = step(x, state)  # with the gradient at 1.05
     >>> x.round(3).tolist()
     [0.79..., 0.0]
     """
@@ -117,7 +117,7 @@ def sam(
             return cast_like(steps, updates), cast_like(new, opt_state), fresh
 
         last = count >= sync_period - 1
-        updates = map_leaves(lambda u: u, updates)  # both ways have the same dtypes
+        updates = map_leaves(lambda u: u, updates)  # both branches have the same dtypes
         updates, opt_state, adv_state = jax.lax.cond(last, downhill, uphill, updates, state.opt_state, state.adv_state)
         return updates, SAMState(jnp.where(last, 0, count + 1), opt_state, adv_state, cast_like(cache, state.cache))
 

@@ -1,7 +1,7 @@
-"""Schedule-free learning: steps on one sequence, averages in another, gradients between them.
+"""Schedule-free learning: one sequence takes the steps, another averages it, and gradients are taken in between.
 
-The average does what a decaying learning rate does, without a last step that has to be known. It is read with
-`eval_params`.
+The average does what a decaying learning rate does, without having to know the number of steps in advance.
+`eval_params` reads it.
 """
 
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ class ScheduleFreeState(NamedTuple):
 
 
 def schedule_free_eval_params(state: Tree, params: Tree) -> Tree:
-    """The averaged parameters x of `schedule_free`; as `eval_params`, which reads them, too.
+    """The averaged parameters x of `schedule_free`, which `eval_params` reads, too.
 
     Args:
       state: of `schedule_free`, or any pytree that holds one.
@@ -58,7 +58,7 @@ def schedule_free_eval_params(state: Tree, params: Tree) -> Tree:
 def _schedule_free(
     base_optimizer: Transformation, learning_rate: tuple[Any], b1: OpenDecay, weight_lr_power: Real, state_dtype: Any
 ) -> Any:
-    # The rate comes in a tuple: as an argument itself it would be recorded, next to that of the base optimizer.
+    # The learning rate is wrapped in a tuple: as a plain argument it would be recorded, next to the base optimizer's.
 
     def init(params: Tree) -> ScheduleFreeState:
         zero, z = jnp.zeros((), float), float_copies(params)
@@ -76,7 +76,7 @@ def _schedule_free(
         steps, base_state = run(base_optimizer, grads, state.base_optimizer_state, params, extra_args)
         z = cast_like(map_leaves(lambda z, d: z + d, state.z, steps), state.z)
         # y' − y from z' alone: with x' = x + c·(z' − x) and y = β·x + (1−β)·z it is c·(z' − y) + (1−c)·(1−β)·(z' − z).
-        # The ratio tells how β has changed.
+        # The ratio accounts for changes in β.
         ratio = b1 / state.b1
         pull, stay = share + (1 - share) * (1 - ratio), (1 - share) * ratio * (1 - state.b1)
         updates = map_leaves(lambda z, y, d: pull * (z - y) + stay * d, z, params, steps)
@@ -103,13 +103,13 @@ def schedule_free(
 
         z ← z + u(∇f(y)),  x ← (1−c)·x + c·z,  y ← β·x + (1−β)·z,  c = max(η)ᵖ / Σ max(η)ᵖ
 
-    The parameters are y; evaluate x, `eval_params(state, params)`. As everywhere, the first step takes the learning
-    rate at count 0. (Optax's weight c is one step ahead of its base optimizer.)
+    The trained parameters are y; evaluate at x, `eval_params(state, params)`. As everywhere, the first step takes the
+    learning rate at count 0. (Optax's weight c is one step ahead of its base optimizer.)
 
     Args:
       base_optimizer: without momentum.
-      learning_rate: η of the base optimizer, warmed up but not decayed; here it only weighs the average.
-      b1: β, in (0, 1): in the place of momentum.
+      learning_rate: η of the base optimizer, warmed up but not decayed; here it only weights the average.
+      b1: β, in (0, 1); takes the place of momentum.
       weight_lr_power: p.
       state_dtype: dtype of z; by default that of the parameters, float32 at least.
 

@@ -50,7 +50,7 @@ def measure_with_ema(measure: Any, decay: Decay, debias: bool = True, accumulato
 
 @transformation
 def snapshot(measure_name: str, measure: Any) -> Any:
-    """Keep a measurement of the updates that pass, `measure(updates)`, under a name: a `monitor` of one.
+    """Record a measurement of the updates passing through, `measure(updates)`: a `monitor` with a single measure.
 
     Args:
       measure_name: the name in `metrics(state)`.

@@ -1,4 +1,4 @@
-"""Optimizers that follow one another."""
+"""Switching from one optimizer to another during training."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
@@ -23,7 +23,7 @@ Tree = Any
 
 
 class _Boundaries(Kind):
-    """The kind of an argument that is one count of steps, or several that do not fall."""
+    """The kind of an argument that is one count of steps, or several in non-decreasing order."""
 
     def __repr__(self) -> str:
         return "Steps | tuple[Steps, …]"
@@ -36,33 +36,33 @@ class _Boundaries(Kind):
 
 
 class SwitchState(NamedTuple):
-    """The states of all optimizers. Those that are not running wait, or are done."""
+    """The states of all optimizers. Those that are not running have yet to start, or are done."""
 
     count: Count  # int32, all steps
     running: Number  # int32, which optimizer took the last step
     inner_states: Inner  # by position, and by the names of the optimizers
 
     def eval_params(self, params: Tree) -> Tree:
-        """What `eval_params` reads: what the state of the running optimizer tells."""
+        """What `eval_params` reads: the answer of the running optimizer's state."""
         answers = [eval_params(state, params) for state in self.inner_states]
         return jax.tree.map(lambda *row: jax.lax.select_n(self.running, *map(jnp.asarray, row)), *answers)
 
 
 @transformation
 def switch_at(steps: Annotated[Any, _Boundaries()], *transformations: Transformation) -> Any:
-    """Go from one optimizer to the next at given steps, say from Adam to SGD.
+    """Switch from one optimizer to the next at given steps, say from Adam to SGD.
 
-    Each starts where it takes over, as if it were made then: its state is that of the parameters at that step, and its
-    schedules begin at 0, as those of `join_schedules` do.
+    Each starts afresh when it takes over: its state is initialised from the parameters at that step, and its schedules
+    begin at 0, as in `join_schedules`.
 
     Args:
-      steps: when the second takes over, the third, and so on; a number for two optimizers.
+      steps: the steps at which the second, the third, … takes over; a single number for two optimizers.
       *transformations: one more than there are steps.
 
     State: those of all; only that of the running one changes.
 
     Raises:
-      ValueError: the numbers of steps and of transformations do not fit.
+      ValueError: the numbers of steps and of transformations do not match.
 
     Source: Keskar & Socher 2017, https://arxiv.org/abs/1712.07628
 
@@ -88,7 +88,7 @@ def switch_at(steps: Annotated[Any, _Boundaries()], *transformations: Transforma
         running = sum((state.count >= step for step in steps), jnp.zeros((), jnp.int32))
         new_states = []
         for i, (inner, old, start) in enumerate(zip(transformations, state.inner_states, (0, *steps), strict=True)):
-            if start and params is not None:  # what depends on the parameters begins with these
+            if start and params is not None:  # whatever depends on the parameters starts from these
                 old = jax.lax.cond(state.count == start, _anew(inner, params), lambda x: x, old)
             updates, new = run_if(running == i, inner, updates, old, params, extra_args, lambda u: u)
             new_states.append(new)

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from scripts import SCRIPTS
 
 import gradtx
 from helpers import PUBLIC, assert_close
+from scripts import SCRIPTS
 
 # Optax computes its linear and exponential schedules, and all that it injects, in float32 under x64, too.
 ROUNDED_BY_OPTAX = {
