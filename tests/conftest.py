@@ -1,6 +1,7 @@
 """Settings for the whole suite."""
 
 import gc
+import importlib.metadata
 import os
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time goes into compiling what is run once. Set XLA_FLAGS (to nothing) to test optimized code.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag
+    FAST.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FAST))
 
 
 def pytest_sessionstart() -> None:
@@ -23,6 +27,14 @@ def float64():
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _count_traces_anew():
+    """`chex.assert_max_traces` counts what is written at one place, over all tests of a process."""
+    import chex
+
+    chex.clear_trace_counter()
 
 
 @pytest.hookimpl(optionalhook=True)

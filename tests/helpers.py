@@ -3,9 +3,9 @@
 import functools
 import pathlib
 import types
-from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,32 +54,13 @@ def _compiled(tx: Any) -> Any:
 
 
 def assert_close(ours: Tree, theirs: Tree, rtol: float = 1e-6, atol: float = 0.0) -> None:
-    """The same structure, and leaves that agree; NaN never agrees."""
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol, equal_nan=False)
-
-
-def assert_finite(tree: Tree) -> None:
-    """No NaN and no infinity in any leaf."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        assert bool(jnp.all(jnp.isfinite(leaf))), f"{jax.tree_util.keystr(path)} = {leaf}"
+    """`chex.assert_trees_all_close`, where NaN agrees with nothing."""
+    chex.assert_trees_all_close(ours, theirs, rtol=rtol, atol=atol)
+    assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(ours))
 
 
 def assert_same_form(new: Tree, old: Tree) -> None:
     """The same structure, shapes, dtypes and weak types: what one compiled step demands of a state."""
     assert jax.tree.structure(new) == jax.tree.structure(old)
-    for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True):
-        ours, theirs = jax.typeof(a), jax.typeof(b)
+    for ours, theirs in zip(*(map(jax.typeof, jax.tree.leaves(x)) for x in (new, old)), strict=True):
         assert (ours.shape, ours.dtype, ours.weak_type) == (theirs.shape, theirs.dtype, theirs.weak_type)
-
-
-class TraceCounter:
-    """Wraps a function; counts how often it is traced (called by Python) rather than run."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function, self.count = function, 0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.count += 1
-        return self.function(*args, **kwargs)

@@ -1,7 +1,5 @@
 """Values and derivatives are Optax's where those are numbers; where they are not, ours are."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,9 +40,6 @@ ROWS = {
 @pytest.mark.parametrize("name", losses.__all__)
 def test_values_and_derivatives_are_those_of_optax(name):
     ours, theirs = getattr(gradtx, name), getattr(optax, name)
-    assert [(p.name, p.default, p.kind) for p in inspect.signature(ours).parameters.values()] == [
-        (p.name, p.default, p.kind) for p in inspect.signature(theirs).parameters.values()
-    ]
     with jax.enable_x64(True):
         for (x, *rest), options in ROWS[name]:
             x, rest = jnp.asarray(x), [jnp.asarray(r) for r in rest]

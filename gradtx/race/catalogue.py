@@ -52,7 +52,7 @@ def _description(name: str, constructor: Any) -> str:
     if constructor.__name__ != name:
         return f"Another name of {constructor.__name__}"
     sentence = re.split(r"\.(?:\s|$)", entrants.summary(constructor))[0]
-    return re.sub(r"[,:;] \S+ (←|=) .*", "", sentence).strip()
+    return re.sub(r"[,:;] \S+ (←|=) .*", "", sentence).strip(" :")
 
 
 def show_text(name: str) -> str:

@@ -245,6 +245,7 @@ def _multi_steps(
 
 
 MultiSteps.made_by = _multi_steps  # found by name, as any constructor is
+_multi_steps.__doc__ = MultiSteps.__doc__
 
 
 # Which gradients to leave out

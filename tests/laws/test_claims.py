@@ -1,13 +1,15 @@
 """What the case table claims of each optimizer, measured. No lists of exceptions by name."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 import gradtx
 from cases import CASES
-from helpers import TraceCounter, assert_close, assert_finite, assert_same_form, random_tree, run_steps
+from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 GRADIENTS = [random_tree(i) for i in range(1, 6)]
@@ -38,7 +40,7 @@ def test_needs_params(case):
             case.tx.update(GRADIENTS[0], state)
     else:
         updates, _ = case.tx.update(GRADIENTS[0], state)
-        assert_finite(updates)
+        chex.assert_tree_all_finite(updates)
 
 
 @EACH_CASE
@@ -71,7 +73,7 @@ def test_complex_parameters_keep_real_second_moments(case):
     state = case.tx.init(params)
     new, new_state = run_steps(case.tx, params, [gradient] * 3)
     assert new.dtype == jnp.complex64
-    assert_finite(new)
+    chex.assert_tree_all_finite(new)
     assert_same_form(new_state, state)
     slots = [x for x in jax.tree.leaves(state) if x.ndim]
     complex_slots = sum(jnp.iscomplexobj(x) for x in slots)
@@ -95,12 +97,10 @@ def test_one_trace_and_fixed_state(case):
         assert_same_form(new_state, state)
         return gradtx.apply_updates(params, updates), new_state
 
-    counter = TraceCounter(step)
-    jitted = jax.jit(counter)
+    jitted = jax.jit(chex.assert_max_traces(step, n=1))
     state = tx.init(params)
     for _ in range(3):
         new, state = jitted(params, state)
-    assert counter.count == 1
     assert [x.dtype for x in jax.tree.leaves(new)] == [x.dtype for x in jax.tree.leaves(params)]
     assert_same_form(jax.jit(tx.init)(params), tx.init(params))
     assert all(x.dtype != jnp.bfloat16 for x in jax.tree.leaves(state))
@@ -114,6 +114,24 @@ def test_jit_equals_eager(case):
     with jax.disable_jit():
         eager = run_steps(case.tx, params, gradients)
     assert_close(compiled, eager, rtol=3e-5, atol=1e-6)
+
+
+ONE_OF_A_KIND = {(case.slots, case.needs_params): case for case in CASES}.values()
+
+
+class TestPlacement(chex.TestCase):
+    """Compiled or not, from arrays of a device or of NumPy: the same numbers."""
+
+    @chex.all_variants(with_pmap=False)
+    @parameterized.named_parameters((case.name, case) for case in ONE_OF_A_KIND)
+    def test_a_step(self, case):
+        def step(params, state, gradient):
+            updates, state = case.tx.update(gradient, state, params)
+            return gradtx.apply_updates(params, updates), state
+
+        params = random_tree()
+        ours = self.variant(step)(params, case.tx.init(params), GRADIENTS[0])
+        assert_close(ours, run_steps(case.tx, params, GRADIENTS[:1]), rtol=3e-5, atol=1e-6)
 
 
 IN_PLACE = [case for case in CASES if case.in_place]

@@ -6,6 +6,7 @@ Numbers in comments are issues of google-deepmind/optax unless another project i
 import collections
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import gradtx
 from cases import BY_NAME, CASES
-from helpers import assert_close, assert_finite, assert_same_form, random_tree, run_steps
+from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
@@ -33,11 +34,13 @@ def test_zero_gradients_move_nothing(case):
     zero, one = (jax.tree.map(full, params) for full in (jnp.zeros_like, jnp.ones_like))
     for jit in (True, False):
         new, state = run_steps(case.tx, params, [zero] * 3, jit=jit)
-        assert_finite(new)
-        assert_finite(state)
+        chex.assert_tree_all_finite(new)
+        chex.assert_tree_all_finite(state)
         if case.zero_stays:
             assert_close(new, params, rtol=0)
-        assert_finite(run_steps(case.tx, params, [zero, one, zero], jit=jit))  # and what comes after is normal
+        chex.assert_tree_all_finite(
+            run_steps(case.tx, params, [zero, one, zero], jit=jit)
+        )  # and what comes after is normal
 
 
 @EACH_CASE
@@ -46,7 +49,7 @@ def test_zero_gradients_without_any_epsilon(case):
     tx = case.tx.replace(**dict.fromkeys(names, 0.0))
     params = jnp.ones(3)
     new, state = run_steps(tx, params, [jnp.zeros(3)] * 2, jit=False)
-    assert_finite((new, state))
+    chex.assert_tree_all_finite((new, state))
 
 
 @EACH_CASE
@@ -59,9 +62,9 @@ def test_a_spike_is_survived(case):
     params, normal, spike = leaves(1, 1, 1, 1), leaves(0.1, -0.2, 0.3, 0.4), leaves(1e25, -1e25, 1e25, 0.1)
     spike["float16"] = jnp.asarray([6e4, -6e4, 6e4, 0.1], jnp.float16)
     new, state = run_steps(case.tx, params, [normal, spike, *[normal] * 20])
-    assert_finite(state)
+    chex.assert_tree_all_finite(state)
     if case.bounded_steps:
-        assert_finite(new)
+        chex.assert_tree_all_finite(new)
         assert all(jnp.max(jnp.abs(leaf.astype(jnp.float32))) < 100 for leaf in new.values())
     else:
         assert jnp.max(jnp.abs(new["float32"])) > 1e3
@@ -120,7 +123,7 @@ def test_derivative_at_zero_gradient_is_finite(case, mode):
     """882: meta-gradients through an update at g = 0."""
     params = jnp.ones(2)
     state = case.tx.init(params)
-    assert_finite(mode(lambda g: case.tx.update(g, state, params)[0])(jnp.zeros(2)))
+    chex.assert_tree_all_finite(mode(lambda g: case.tx.update(g, state, params)[0])(jnp.zeros(2)))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_derivative_at_zero_gradient_is_finite(case, mode):
 )
 def test_derivative_of_norms_at_zero_is_finite(tx):
     for params in (jnp.ones(2), jnp.zeros(2)):
-        assert_finite(jax.jacrev(lambda g: tx.update(g, gradtx.EmptyState(), params)[0])(jnp.zeros(2)))  # noqa: B023
+        chex.assert_tree_all_finite(jax.jacrev(lambda g: tx.update(g, gradtx.EmptyState(), params)[0])(jnp.zeros(2)))  # noqa: B023
 
 
 def test_trust_ratio_of_a_zero_norm_is_one():
@@ -146,7 +149,7 @@ def test_odd_shapes(case):
     params = {"row": jnp.ones((1, 5)), "column": jnp.ones((5, 1)), "empty": jnp.zeros((0, 5)), "scalar": jnp.ones(())}
     params |= {"zero": jnp.zeros((3, 3)), "nothing": {}}
     gradient = jax.tree.map(lambda p: 0.5 * jnp.ones_like(p), params)
-    assert_finite(run_steps(case.tx, params, [gradient] * 2))
+    chex.assert_tree_all_finite(run_steps(case.tx, params, [gradient] * 2))
 
 
 # Precision
@@ -177,7 +180,7 @@ def test_scheduled_hyperparameters_keep_float32():
     tx = gradtx.adam(1e-2, b2=gradtx.as_schedule(lambda count: 0.999))
     params = jnp.ones(3, jnp.bfloat16)
     new, state = run_steps(tx, params, [jnp.ones(3, jnp.bfloat16)] * 3)
-    assert_finite((new, state))
+    chex.assert_tree_all_finite((new, state))
     assert {x.dtype for x in jax.tree.leaves(gradtx.hyperparams(state))} == {jnp.dtype("float32")}
     traced = jax.jit(lambda tx: tx.update(params, tx.init(params))[0])(gradtx.adam(1e-2))
     np.testing.assert_allclose(traced, -1e-2, rtol=1e-5)
@@ -234,14 +237,14 @@ def test_the_first_step_uses_the_schedule_at_zero():
 def test_bias_correction_is_finite_at_the_first_step():
     for decay in (0.0, 0.5, 0.9999999):
         tx = gradtx.bias_correction(decay)
-        assert_finite(tx.update(jnp.ones(2), tx.init(jnp.ones(2))))
+        chex.assert_tree_all_finite(tx.update(jnp.ones(2), tx.init(jnp.ones(2))))
 
 
 def test_adafactor_with_an_offset_on_a_fresh_state():
     """1791: t = 1 − offset ≤ 0 to a negative power."""
     tx = gradtx.adafactor(1e-2, decay_offset=10)
     new, state = run_steps(tx, jnp.ones((4, 4)), [jnp.ones((4, 4))] * 3)
-    assert_finite((new, state))
+    chex.assert_tree_all_finite((new, state))
 
 
 def test_adabound_at_the_first_step():
@@ -261,7 +264,7 @@ def test_variance_never_goes_negative():
     tx = gradtx.rmsprop(0.1, centered=True, eps=1e-12)
     gradient = jnp.asarray([100.1, 3333.3, 1e6])
     new, _ = run_steps(tx, jnp.ones(3), [gradient] * 200)
-    assert_finite(new)
+    chex.assert_tree_all_finite(new)
 
 
 def test_gradients_of_the_wrong_dtype_or_type():
@@ -289,11 +292,11 @@ def test_init_needs_shapes_only(case):
 
 
 def test_adabound_of_a_rate_that_starts_from_zero():
-    assert_finite(run_steps(gradtx.adabound(0.0), jnp.ones(2), [jnp.ones(2)] * 2))
+    chex.assert_tree_all_finite(run_steps(gradtx.adabound(0.0), jnp.ones(2), [jnp.ones(2)] * 2))
     warm = gradtx.as_schedule(lambda count: 1e-3 * count)
     with pytest.raises(ValueError, match="the schedule starts from 0; give base_lr"):
         gradtx.adabound(warm).init(jnp.ones(2))
-    assert_finite(run_steps(gradtx.adabound(warm, base_lr=1e-3), jnp.ones(2), [jnp.ones(2)] * 2))
+    chex.assert_tree_all_finite(run_steps(gradtx.adabound(warm, base_lr=1e-3), jnp.ones(2), [jnp.ones(2)] * 2))
 
 
 # What hurt before
@@ -332,11 +335,11 @@ def test_nothing_of_a_trace_is_kept(what):
     params = jnp.ones(3)
     state = jax.jit(tx.init)(params)
     jax.jit(tx.update)(params, state)
-    assert_finite(tx.update(params, state)[0])
-    assert_finite(jax.jit(lambda g, s: tx.update(g, s))(params, state)[0])
+    chex.assert_tree_all_finite(tx.update(params, state)[0])
+    chex.assert_tree_all_finite(jax.jit(lambda g, s: tx.update(g, s))(params, state)[0])
     array = gradtx.scale_by_lion(b1=jnp.array([0.9, 0.8, 0.7]))
     jax.jit(lambda g: array.update(g, array.init(g))[0])(params)
-    assert_finite(array.update(params, array.init(params))[0])
+    chex.assert_tree_all_finite(array.update(params, array.init(params))[0])
 
 
 def test_no_tracer_outlives_its_trace():
@@ -406,7 +409,7 @@ def test_global_norm_of_integer_leaves():
 
 def test_adadelta_without_epsilon():
     tx = gradtx.scale_by_adadelta(eps=0.0)
-    assert_finite(tx.update(jnp.zeros(2), tx.init(jnp.zeros(2))))
+    chex.assert_tree_all_finite(tx.update(jnp.zeros(2), tx.init(jnp.zeros(2))))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 table, and those optimizers that need the loss."""
 
 import functools
-import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,65 +12,15 @@ import optax.contrib
 import pytest
 
 import gradtx
-from helpers import TraceCounter, assert_close, assert_finite, assert_same_form, random_tree
+from helpers import assert_close, assert_same_form, random_tree
 from trajectories import check, error, follow, problem, real
 
 contrib = optax.contrib
 LR = 1e-2
-NAMES = [n for n in vars(contrib) if n.islower() and not n.startswith("_") and callable(getattr(contrib, n))]
-
-# What is not here, or is called with other arguments, and why.
-DIFFERENT = {
-    "differentially_private_aggregate": "works on gradients per example, before they are updates",
-    "dpsgd": "works on gradients per example, before they are updates",
-    "galore": "projects the state of another optimizer; not offered",
-    "scale_by_galore": "projects the state of another optimizer; not offered",
-    "split_real_and_imaginary": "complex leaves are handled by every transformation",
-    "muon": "matrices are leaves with two axes; others are reshaped by the user, or partitioned",
-    "scale_by_muon": "matrices are leaves with two axes; others are reshaped by the user",
-    "sophia": "nothing prints; `monitor` measures what is asked for",
-}
-LEFT_OUT = {
-    "muon": {"muon_weight_dimension_numbers"},
-    "scale_by_muon": {"weight_dimension_numbers"},
-    "sophia": {"verbose", "print_win_rate_every_n_steps"},
-}
 
 
 def start():
     return real(problem()[0]), real(problem()[1])
-
-
-# Signatures
-
-
-def test_the_list_of_names_is_not_empty():
-    assert {"prodigy", "dog", "muon", "sophia", "mechanize", "momo", "schedule_free"} <= set(NAMES)
-    assert set(DIFFERENT) <= set(NAMES)
-    assert set(LEFT_OUT) <= set(DIFFERENT)
-
-
-def same_default(ours, theirs):
-    if theirs is inspect.Parameter.empty:
-        return True  # to have one is no difference to a caller who gives it
-    if callable(theirs) and callable(ours):  # a function of the count
-        return all(float(ours(t)) == pytest.approx(float(theirs(t)), rel=1e-6) for t in (0, 1, 10))
-    if hasattr(theirs, "update"):
-        return hasattr(ours, "update")
-    return ours == theirs
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_each_has_the_signature_that_optax_gives_it(name):
-    if name in DIFFERENT and name not in LEFT_OUT:
-        assert not hasattr(gradtx, name), "it is here: compare it"
-        return
-    theirs = inspect.signature(getattr(contrib, name)).parameters
-    ours = inspect.signature(getattr(gradtx, name)).parameters
-    theirs = {n: p for n, p in theirs.items() if n not in LEFT_OUT.get(name, ())}
-    assert list(ours)[: len(theirs)] == list(theirs), "names and order; further ones may follow"
-    for argument, parameter in theirs.items():
-        assert same_default(ours[argument].default, parameter.default), argument
 
 
 # Arguments that the case table leaves at their defaults, against Optax
@@ -311,8 +261,7 @@ def test_zero_gradients_and_spikes_of_those_that_need_the_loss(name, dtype):
         assert_same_form(new, state)
         return gradtx.apply_updates(params, updates), new
 
-    counter = TraceCounter(step)
-    step = jax.jit(counter)
+    step = jax.jit(chex.assert_max_traces(step, n=1))
     here, state = params, tx.init(params)
     for _ in range(3):
         here, state = step(here, state, zero)
@@ -320,8 +269,7 @@ def test_zero_gradients_and_spikes_of_those_that_need_the_loss(name, dtype):
         assert_close(here, params, rtol=0)
     for gradient in (some, spike, some, some):
         here, state = step(here, state, gradient)
-    assert_finite((here, state))
-    assert counter.count == 1
+    chex.assert_tree_all_finite((here, state))
     assert all(x.dtype != dtype or dtype == jnp.float32 for x in jax.tree.leaves(state))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 import gradtx
-from helpers import assert_close, assert_finite, random_tree, run_steps
+from helpers import assert_close, random_tree, run_steps
 from oracles import rule_named
 from trajectories import check, error, follow, on_paper, problem, real
 
@@ -175,7 +176,7 @@ def test_polyak_needs_the_loss_and_a_variant():
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 def test_derivatives_at_a_zero_gradient_are_finite(tx, mode):
     x = jnp.ones(3)
-    assert_finite(mode(lambda g: tx.update(g, tx.init(x), x, value=1.0)[0])(jnp.zeros(3)))
+    chex.assert_tree_all_finite(mode(lambda g: tx.update(g, tx.init(x), x, value=1.0)[0])(jnp.zeros(3)))
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e30])
@@ -186,7 +187,7 @@ def test_distance_over_gradients_of_one_leaf_is_dog(size):
     for t in range(3):
         (ours, one), (theirs, other) = (tx.update(g, s, x + t) for tx, s in zip(pair, states, strict=True))
         assert_close(ours, theirs)
-        assert_finite(ours)
+        chex.assert_tree_all_finite(ours)
         states = [one, other]
 
 
@@ -233,4 +234,4 @@ def test_rprop_of_tiny_gradients_and_of_none():
     for expected in (0.1, 0.12, 0.144):
         updates, state = tx.update(tiny, state)
         np.testing.assert_allclose(updates, [-expected, expected], rtol=1e-5)
-    assert_finite(tx.update(jnp.zeros(2), state))
+    chex.assert_tree_all_finite(tx.update(jnp.zeros(2), state))

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 
 import gradtx
 from gradtx.tuning.sweep import SweepResult
-from helpers import TraceCounter
 
 CURVATURES = jnp.array([1.0, 4.0])
 START = {"w": jnp.array([1.0, 1.0])}
@@ -89,11 +89,10 @@ def test_batches_that_end_are_an_error():
 
 def test_the_parameters_are_left_alone_and_one_trace_does_all_steps():
     params = {"w": jnp.array([1.0, 1.0])}
-    counted = TraceCounter(linear_loss)
+    counted = chex.assert_max_traces(linear_loss, n=1)
     tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(gradtx.linear_schedule(0.0, 1.0, 10)))
     gradtx.lr_range_test(counted, tx, params, (X, Y), steps=30)
     assert params["w"].tolist() == [1.0, 1.0]
-    assert counted.count == 1
 
 
 def test_wherever_the_learning_rate_is_it_is_set():
@@ -191,10 +190,9 @@ def test_a_sweep_is_the_runs_one_by_one(swept):
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 5, 6, 100])
 def test_chunks_do_not_show(swept, chunk_size):
-    counted = TraceCounter(final_loss)
+    counted = chex.assert_max_traces(final_loss, n=1)
     done = []
     chunked = gradtx.sweep(counted, SPACE, chunk_size=chunk_size, progress=lambda *counts: done.append(counts))
-    assert counted.count == 1
     assert len(done) == -(-6 // chunk_size)
     assert done[-1] == (6, 6)
     np.testing.assert_allclose(chunked.values["loss"], swept.values["loss"], rtol=1e-6)
@@ -205,13 +203,13 @@ def test_chunks_fit_in_memory():
     def run(x):
         return jnp.sum(jnp.sort(x * jnp.arange(1000.0)) * jnp.arange(1000.0)[::-1])  # one array of 4 kB, at least
 
-    counted = TraceCounter(run)
+    counted = chex.assert_max_traces(run, n=1)
     for max_bytes, chunks in ((1e9, (1, 1)), (50e3, (3, 31)), (1.0, (32, 32))):
-        counted.count, done = 0, []
+        chex.clear_trace_counter()
+        done = []
         result = gradtx.sweep(
             counted, {"x": np.arange(32.0)}, max_bytes=max_bytes, progress=lambda n, total, done=done: done.append(n)
         )
-        assert counted.count == 1
         assert chunks[0] <= len(done) <= chunks[1]
         np.testing.assert_allclose(result.values["value"], np.arange(32) * float(run(1.0)), rtol=1e-5)
 

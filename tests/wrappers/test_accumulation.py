@@ -3,6 +3,7 @@
 import functools
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import gradtx
 from cases import CASES
-from helpers import TraceCounter, assert_close, assert_finite, assert_same_form, random_tree, run_steps
+from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 PARAMS = random_tree()
 GRADIENTS = [random_tree(i) for i in range(1, 9)]
@@ -107,7 +108,7 @@ def test_zero_gradients_change_nothing():
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     new, state = run_steps(gradtx.accumulate(gradtx.adam(0.1), 2), PARAMS, [zeros] * 4)
     assert_close(new, PARAMS, rtol=0)
-    assert_finite(state)
+    chex.assert_tree_all_finite(state)
 
 
 def test_one_trace_and_jit_equals_eager():
@@ -115,11 +116,10 @@ def test_one_trace_and_jit_equals_eager():
     compiled, _ = run_steps(tx, PARAMS, GRADIENTS[:4])
     eager, _ = run_steps(tx, PARAMS, GRADIENTS[:4], jit=False)
     assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
-    counter = TraceCounter(lambda tx, g, s: tx.update(g, s))
-    step, state = jax.jit(counter), tx.init(PARAMS)
+    counted = chex.assert_max_traces(lambda tx, g, s: tx.update(g, s), n=1)
+    step, state = jax.jit(counted), tx.init(PARAMS)
     for rate in (0.1, 0.2, 0.3):
         _, state = step(tx.replace(learning_rate=rate), GRADIENTS[0], state)
-    assert counter.count == 1
 
 
 def test_extra_arguments_pass_through():
@@ -173,7 +173,7 @@ def test_skipped_gradients_count_for_nothing_and_are_counted():
     ours, state = run_steps(tx, PARAMS, bad + GRADIENTS[:1] + bad + bad + GRADIENTS[1:4])
     theirs, _ = run_steps(tx, PARAMS, GRADIENTS[:4])
     assert_close(ours, theirs, rtol=0)
-    assert_finite(state)
+    chex.assert_tree_all_finite(state)
     told = gradtx.metrics(state)
     assert (told["total_skipped"], told["should_skip"], told["num_not_finite"]) == (3, False, 0)
     _, state = tx.update(bad[0], state, PARAMS)
@@ -186,8 +186,8 @@ def test_without_a_skip_function_a_nan_spoils_one_step_and_not_the_buffer():
     state = tx.init(PARAMS)
     for gradient in (nan_in(GRADIENTS[0]), *GRADIENTS[:3]):
         updates, state = tx.update(gradient, state)
-    assert_finite(updates)
-    assert_finite(state)
+    chex.assert_tree_all_finite(updates)
+    chex.assert_tree_all_finite(state)
 
 
 def test_skipping_as_in_optax():

@@ -2,6 +2,7 @@
 
 import pickle
 
+import chex
 import flax.linen
 import flax.nnx
 import flax.training.train_state
@@ -14,7 +15,7 @@ import pytest
 
 import gradtx
 from cases import CASES
-from helpers import assert_close, assert_finite, assert_same_form, random_tree, run_steps
+from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 PARAMS = random_tree()
 GRADIENTS = [random_tree(i) for i in range(1, 9)]
@@ -63,7 +64,7 @@ def test_zero_gradients_change_nothing(wrap):
         new, state = run_steps(wrap(gradtx.adam(0.1)), params, [zeros] * 5)
         assert_close(new, params, rtol=0)
         assert_close(gradtx.eval_params(state, new), params, rtol=0)
-        assert_finite(state)
+        chex.assert_tree_all_finite(state)
 
 
 @EACH_WRAPPER
@@ -354,13 +355,13 @@ def test_schedule_free_warms_up_from_zero_and_weighs_each_step_by_its_own_rate()
         shifted = optax.contrib.schedule_free(optax.sgd(rate), lambda count: rate(count - 1))
         theirs, _ = run_steps(shifted, params, gradients)
         assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
-        assert_finite(state)
+        chex.assert_tree_all_finite(state)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-25])
 def test_schedule_free_without_any_weight_is_finite(rate):
     new, state = run_steps(gradtx.schedule_free_adamw(rate), PARAMS, GRADIENTS[:3])
-    assert_finite((new, state, gradtx.eval_params(state, new)))
+    chex.assert_tree_all_finite((new, state, gradtx.eval_params(state, new)))
     assert_close(new, PARAMS, rtol=1e-6)
 
 
@@ -403,7 +404,7 @@ def test_schedule_free_and_lookahead_go_over_any_optimizer(case):
     params, *gradients = (tree["layer"]["kernel"] for tree in (PARAMS, *GRADIENTS[:3]))
     for tx in (gradtx.schedule_free(case.tx, 0.01), gradtx.lookahead(case.tx, 2, 0.5)):
         new, state = run_steps(tx, params, gradients)
-        assert_finite((new, state))
+        chex.assert_tree_all_finite((new, state))
         assert_same_form(state, tx.init(params))
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import gradtx
 from cases import CASES
-from helpers import assert_close, assert_finite, assert_same_form, random_tree, run_steps
+from helpers import assert_close, assert_same_form, random_tree, run_steps
 
 PARAMS = random_tree()
 GRADIENTS = [random_tree(i) for i in range(1, 9)]
@@ -114,7 +115,7 @@ def test_zero_gradients_change_nothing(opaque, dtype):
     extra_args = {"grad_fn": lambda p, i: jax.tree.map(jnp.zeros_like, p)} if opaque else {}
     new, state = run_steps(tx, params, [zeros] * 5, **extra_args)
     assert_close(new, params, rtol=0)
-    assert_finite(state)
+    chex.assert_tree_all_finite(state)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -122,7 +123,7 @@ def test_sam_goes_over_any_optimizer(case):
     tx = gradtx.sam(case.tx)
     params = {"kernel": PARAMS["layer"]["kernel"], "weak": jnp.asarray(1.0)}
     new, state = run_steps(tx, params, [params] * 3)
-    assert_finite((new, state))
+    chex.assert_tree_all_finite((new, state))
     assert_same_form(state, tx.init(params))
 
 
@@ -192,7 +193,7 @@ def test_what_is_missing_is_told():
 def test_normalize_gives_norm_one_or_zero(size):
     tx = gradtx.normalize()
     updates, _ = tx.update(jax.tree.map(lambda g: size * g, PARAMS), tx.init(PARAMS))
-    assert_finite(updates)
+    chex.assert_tree_all_finite(updates)
     np.testing.assert_allclose(gradtx.global_norm(updates), float(size > 0), rtol=1e-5)
     slope = jax.grad(lambda g: jnp.sum(tx.update(g, tx.init(g))[0]))(jnp.zeros(2))
-    assert_finite(slope)
+    chex.assert_tree_all_finite(slope)
