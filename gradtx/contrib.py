@@ -1,4 +1,4 @@
-"""The names that scripts written for Optax take from `optax.contrib`; at home they are in `gradtx` itself."""
+"""The names that scripts written for Optax import from `optax.contrib`; in this library they all belong to `gradtx`."""
 
 from gradtx.atoms.hutchinson import hutchinson_estimator_diag_hessian
 from gradtx.atoms.learning_rate import reduce_on_plateau

@@ -1,7 +1,8 @@
-"""The losses of usual training scripts, under Optax's names; per example, so that the caller takes the mean.
+"""Common training losses, under Optax's names; per example, so that the caller takes the mean.
 
-Computed in float32 or wider whatever comes in: the logarithm of a sum of bfloat16 exponentials has two digits. A class
-of zero weight costs nothing, also where its logit is −∞ (a masked class), and its derivative is 0 there, not NaN.
+Computed in float32 or wider, whatever the input dtype: the logarithm of a sum of bfloat16 exponentials has only two
+digits. A class of zero weight costs nothing, even if its logit is −∞ (a masked class), and its derivative there is 0,
+not NaN.
 """
 
 import math
@@ -41,7 +42,7 @@ def squared_error(predictions: Any, targets: Any = None) -> jax.Array:
 
     Args:
       predictions: x, any shape.
-      targets: y, of a shape that broadcasts to it; None stands for zeros, so that errors can be passed at once.
+      targets: y, of a shape that broadcasts to it; None stands for zeros, so that errors can be passed directly.
 
     >>> squared_error(jnp.array([1.0, 3.0]), 1.0).tolist()
     [0.0, 4.0]
@@ -59,7 +60,7 @@ def l2_loss(predictions: Any, targets: Any = None) -> jax.Array:
 
 
 def huber_loss(predictions: Any, targets: Any = None, *, delta: Any = 1.0) -> jax.Array:
-    """½e² while |e| ≤ δ, δ(|e| − ½δ) beyond: the derivative is the error, clipped to ±δ.
+    """½e² for |e| ≤ δ, δ(|e| − ½δ) beyond: the derivative is the error, clipped to ±δ.
 
     Args:
       predictions: any shape.
@@ -94,9 +95,9 @@ def cosine_similarity(
     Args:
       predictions: vectors, [..., n].
       targets: vectors of the same shape.
-      epsilon: the smallest |x|² and |y|² to divide by the root of; with 0 a zero vector gives NaN.
+      epsilon: a lower bound for |x|² and |y|² in the denominator; with 0, a zero vector gives NaN.
       axis: the axis or axes of the vectors; the result lacks them.
-      where: the elements to take, booleans of a shape that broadcasts.
+      where: the elements to include, booleans of a shape that broadcasts.
 
     >>> cosine_similarity(jnp.array([[1.0, 0.0], [3.0, 3.0]]), jnp.array([[0.0, 2.0], [1.0, 1.0]])).round(4).tolist()
     [0.0, 1.0]
@@ -113,7 +114,7 @@ def cosine_similarity(
 def cosine_distance(
     predictions: Any, targets: Any, *, epsilon: Any = 0.0, axis: Axis = -1, where: Any = None
 ) -> jax.Array:
-    """1 − `cosine_similarity`, with its arguments: 0 for vectors of one direction, 2 for opposite ones.
+    """1 − `cosine_similarity`, with its arguments: 0 for vectors of the same direction, 2 for opposite ones.
 
     >>> cosine_distance(jnp.array([1.0, 0.0]), jnp.array([-2.0, 0.0])).item()
     2.0
@@ -125,16 +126,16 @@ def cosine_distance(
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any = None) -> jax.Array:
-    """−Σ pᵢ log softmax(z)ᵢ: the cross entropy between a distribution p and the one that logits z stand for.
+    """−Σ pᵢ log softmax(z)ᵢ: the cross entropy between a distribution p and the softmax of logits z.
 
     Args:
       logits: z, unnormalised log-probabilities, [..., classes].
       labels: p, one-hot or soft, of a shape that broadcasts to it.
       axis: the axis or axes of the classes; the result lacks them.
-      where: the classes to take, booleans of a shape that broadcasts.
+      where: the classes to include, booleans of a shape that broadcasts.
 
-    A class of weight 0 costs 0, also if its logit is −∞; Optax's function of this name gives NaN there, and its
-    `safe_softmax_cross_entropy` does not: here both are one.
+    A class of weight 0 costs 0, even if its logit is −∞. Optax's function of this name gives NaN there, and its
+    `safe_softmax_cross_entropy` does not; here the two are the same.
 
     >>> softmax_cross_entropy(jnp.array([2.0, 1.0, -jnp.inf]), jnp.array([1.0, 0.0, 0.0])).item()
     0.3132...
@@ -146,7 +147,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any 
 
 
 def safe_softmax_cross_entropy(logits: Any, labels: Any) -> jax.Array:
-    """`softmax_cross_entropy` over the last axis; here that is safe already.
+    """`softmax_cross_entropy` over the last axis, which is already safe here.
 
     >>> safe_softmax_cross_entropy(jnp.array([0.0, -jnp.inf]), jnp.array([1.0, 0.0])).item()
     0.0
@@ -157,17 +158,17 @@ def safe_softmax_cross_entropy(logits: Any, labels: Any) -> jax.Array:
 def softmax_cross_entropy_with_integer_labels(
     logits: Any, labels: Any, axis: int | tuple[int, ...] = -1, where: Any = None
 ) -> jax.Array:
-    """log Σ exp(z) − z[k]: the cross entropy of the class k; no one-hot array is made.
+    """log Σ exp(z) − z[k]: the cross entropy for class k, without a one-hot array.
 
     Args:
       logits: z, unnormalised log-probabilities, [..., classes].
-      labels: k, integers from 0 to classes − 1, [...]; one that is out of range gives NaN.
-      axis: the axis of the classes; several axes count as one, in their order.
-      where: the classes to take, of the shape of the logits, or the examples to take, of the shape of the labels. An
-        example with none costs 0.
+      labels: k, integers from 0 to classes − 1, [...]; one out of range gives NaN.
+      axis: the axis of the classes; several axes are flattened into one, in their order.
+      where: the classes to include, with the shape of the logits, or the examples to include, with the shape of the
+        labels. An example without any costs 0.
 
     Raises:
-      TypeError: the logits are no floats or the labels no integers.
+      TypeError: the logits are not floats, or the labels not integers.
 
     >>> softmax_cross_entropy_with_integer_labels(jnp.array([[2.0, 1.0], [2.0, 1.0]]), jnp.array([0, 1])).tolist()
     [0.3132..., 1.3132...]
@@ -191,11 +192,11 @@ def softmax_cross_entropy_with_integer_labels(
 
 
 def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> jax.Array:
-    """−y log σ(z) − (1 − y) log σ(−z) of every element: yes-or-no questions, independent of each other.
+    """−y log σ(z) − (1 − y) log σ(−z) of every element: independent yes-or-no questions.
 
     Args:
       logits: z, unnormalised log-odds, any shape.
-      labels: y, 0 or 1 or between, of a shape that broadcasts to it.
+      labels: y in [0, 1], of a shape that broadcasts to it.
 
     >>> sigmoid_binary_cross_entropy(jnp.array([0.0, 100.0]), jnp.array([1, 0])).tolist()
     [0.693..., 100.0]
@@ -206,11 +207,11 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> jax.Array:
 
 
 def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0) -> jax.Array:
-    """(1 − p)^γ times the binary cross entropy, p the probability of what is so: easy examples hardly count.
+    """(1 − p)^γ times the binary cross entropy, with p the probability of the true class: easy examples hardly count.
 
     Args:
       logits: z, unnormalised log-odds, any shape.
-      labels: y, 0 or 1 or between, of a shape that broadcasts to it.
+      labels: y in [0, 1], of a shape that broadcasts to it.
       alpha: weighs y = 1 by α and y = 0 by 1 − α; None weighs both by 1.
       gamma: γ ≥ 0; 0 gives the cross entropy.
 
@@ -265,13 +266,13 @@ def hinge_loss(predictor_outputs: Any, targets: Any) -> jax.Array:
 
 
 def kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: Any = None) -> jax.Array:
-    """Σ pᵢ (log pᵢ − log qᵢ): what it costs to take q for p; 0 only where they are equal.
+    """Σ pᵢ (log pᵢ − log qᵢ): the cost of using q in place of p; 0 only if they are equal.
 
     Args:
       log_predictions: log q, [..., n].
       targets: p ≥ 0 (not its logarithm), of the same shape; 0 costs 0.
       axis: the axis or axes of the classes; the result lacks them.
-      where: the classes to take, booleans of a shape that broadcasts.
+      where: the classes to include, booleans of a shape that broadcasts.
 
     Source: Kullback & Leibler 1951, https://doi.org/10.1214/aoms/1177729694
 
@@ -293,8 +294,8 @@ def _float(name: str, x: Any) -> jax.Array:
 
 
 def _weighted(weights: jax.Array, costs: jax.Array) -> jax.Array:
-    """Their product, where 0·∞ = 0."""
-    # Selected before the product: of a cost that does not count the derivative is 0, not 0·∞.
+    """The product, with 0·∞ = 0."""
+    # Selected before the product, so that the derivative of a cost of weight 0 is 0, not 0·∞.
     return weights * jnp.where(weights == 0, 0.0, costs)
 
 
@@ -304,7 +305,7 @@ def _errors(predictions: Any, targets: Any) -> jax.Array:
 
 
 def _fitting(name: str, x: Any, like: jax.Array) -> jax.Array:
-    """What stands beside predictions. It may be broadcast to their shape; (n,) beside (n, 1) would make n² losses."""
+    """An array that broadcasts to the shape of the predictions, no further: (n,) with (n, 1) would give n² losses."""
     x = jnp.asarray(x, jnp.promote_types(like.dtype, jnp.result_type(x)))
     try:
         fits = jnp.broadcast_shapes(x.shape, like.shape) == like.shape

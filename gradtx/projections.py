@@ -1,9 +1,9 @@
-"""Projections: the nearest point of a set, and `project_params`, which keeps the parameters in one.
+"""Projections: the nearest point of a set, and `project_params`, which keeps the parameters in it.
 
-A projection is a function of a tree, taken as one vector: P(x) = argmin ‖x − y‖₂ over the y of the set. Leaves keep
+A projection is a function of a tree, taken as one vector: P(x) = argmin ‖x − y‖₂ over all y in the set. Leaves keep
 their dtypes (integers become float32); None leaves stay None. Derivatives are those of the side that a point is on, and
-finite everywhere. Where the nearest point is not unique (the middle of a sphere) or the set is degenerate (a = 0) there
-is an answer, too, said with each function.
+finite everywhere. Where the nearest point is not unique (the centre of a sphere) or the set is degenerate (a = 0), each
+function documents what it returns.
 """
 
 from collections.abc import Callable
@@ -54,9 +54,9 @@ def projection_box(tree: Tree, lower: Any, upper: Any) -> Tree:
 
     Args:
       tree: a pytree of real arrays.
-      lower: a number, an array that broadcasts to the leaves, or a tree of them: the structure of `tree` or a prefix of
-        it. None for no bound.
-      upper: likewise; where it is below `lower` it wins.
+      lower: a number, an array that broadcasts to the leaves, or a tree of them, with the structure of `tree` or a
+        prefix of it. None for no bound.
+      upper: likewise; where it is below `lower`, it wins.
 
     Raises:
       LeafError: a tree of bounds does not fit.
@@ -74,7 +74,7 @@ def projection_box(tree: Tree, lower: Any, upper: Any) -> Tree:
 
 
 def projection_hypercube(tree: Tree, scale: Any = 1) -> Tree:
-    """Onto a cube with a corner at 0: entries in [0, scale]. `scale` is as a bound of `projection_box`.
+    """Onto a cube with a corner at 0: entries in [0, scale]. `scale` may be any bound that `projection_box` takes.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.projections.projection_hypercube(jnp.array([-1.0, 0.5, 3.0])).tolist()
@@ -104,7 +104,7 @@ def projection_simplex(tree: Tree, scale: Any = 1) -> Tree:
       tree: a pytree of real arrays. An entry of −∞ becomes 0.
       scale: the sum, at least 0; a negative number raises a ValueError.
 
-    τ is found without sorting: the mean excess of the entries that are still above it rises to it, in a few rounds.
+    τ is found without sorting: an estimate, the mean excess of the entries above it, rises to τ in a few rounds.
 
     Source: Michelot 1986, https://doi.org/10.1007/BF00938486; Condat 2016, https://doi.org/10.1007/s10107-015-0946-6
 
@@ -134,7 +134,7 @@ def projection_l1_sphere(tree: Tree, scale: Any = 1) -> Tree:
 
 
 def projection_l1_ball(tree: Tree, scale: Any = 1) -> Tree:
-    """Onto the ball Σ|y| ≤ scale: every |x| less by the same, at least 0. A point inside stays as it is.
+    """Onto the ball Σ|y| ≤ scale: every |x| shrinks by the same amount, down to 0. A point inside stays as it is.
 
     Args:
       tree: a pytree of arrays.
@@ -228,7 +228,7 @@ def projection_hyperplane(x: Tree, a: Tree, b: Any) -> Tree:
 
 
 def projection_halfspace(x: Tree, a: Tree, b: Any) -> Tree:
-    """Onto the half-space ⟨a, y⟩ ≤ b: as `projection_hyperplane` from outside; a point inside stays as it is.
+    """Onto the half-space ⟨a, y⟩ ≤ b: like `projection_hyperplane` from outside; a point inside stays as it is.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.projections.projection_halfspace(jnp.array([1.0, 3.0]), jnp.array([0.0, 2.0]), b=8.0).tolist()
@@ -249,13 +249,13 @@ def project_params(projection: Any, **arguments: Any) -> Any:
     Args:
       projection: the name of a projection of this module ("non_negative", "box", "simplex", "l2_ball", …), or a
         function of a tree that returns one of the same structure.
-      **arguments: what else the projection takes, such as `scale=2.0`: numbers of the transformation.
+      **arguments: the projection's other arguments, such as `scale=2.0`: numbers of the transformation.
 
     Needs the parameters. Leaves without an update take no part; within `masked`, the chosen leaves are projected.
 
-    After `apply_updates` the parameters are in the set up to one rounding of θ + u to their dtype. No parameter is
-    below 0 with "non_negative", in any dtype. A bound of a box can be passed by that rounding (of bfloat16 only if the
-    bound itself is none), and a sum or a norm is met as well as the dtype can hold it.
+    After `apply_updates` the parameters are in the set up to one rounding of θ + u to their dtype. With
+    "non_negative", no parameter is below 0, in any dtype. That rounding can cross a bound of a box (in bfloat16 only
+    if the bound itself is not a bfloat16 number), and a sum or a norm holds to the precision of the dtype.
 
     Raises:
       ValueError: there is no projection of this name; lists them.
@@ -272,7 +272,7 @@ def project_params(projection: Any, **arguments: Any) -> Any:
     project = _named(projection) if isinstance(projection, str) else projection
 
     def update(updates: Tree, state: Any, params: Tree) -> tuple[Tree, Any]:
-        # θ + (P − θ) of a P ≥ 0 is never below 0, however it is rounded: rounding keeps the order of numbers.
+        # θ + (P − θ) with P ≥ 0 is never below 0, however it is rounded: rounding is monotonic.
         projected = project(map_leaves(lambda u, p: p + u, updates, params), **arguments)
         return map_leaves(lambda new, p: new - p, projected, params), state
 
@@ -294,7 +294,7 @@ def _map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 
 
 def _spread(name: str, bound: Any, tree: Tree) -> Tree:
-    """A bound for every leaf, of one or of a tree of them."""
+    """A bound for every leaf, from a single bound or a tree of them."""
     try:
         return jax.tree.map(lambda b, below: jax.tree.map(lambda _: b, below), bound, tree, is_leaf=is_none)
     except (ValueError, TypeError) as error:
@@ -306,14 +306,14 @@ def _radius(owner: str, scale: Any) -> Any:
 
 
 def _or_one(length: jax.Array) -> jax.Array:
-    """A length to divide by."""
+    """The length, or 1 where it is 0, to divide by."""
     return jnp.where(length > 0, length, 1)
 
 
 def _threshold(tree: Tree, total: Any) -> tuple[jax.Array, jax.Array]:
-    """The τ with Σ max(x − τ, 0) = total, as the largest entry and how far τ is below it: their difference may be none.
+    """The τ with Σ max(x − τ, 0) = total, as the largest entry and how far τ is below it: τ itself may be rounded.
 
-    τ is the mean of the entries above it, less each one's part of the total.
+    τ is the mean of the entries above it, minus each one's equal share of the total.
     """
     leaves = [as_float32(x) for x in jax.tree.leaves(tree) if present(x) and jnp.size(x)]
     if not leaves:
@@ -327,7 +327,7 @@ def _threshold(tree: Tree, total: Any) -> tuple[jax.Array, jax.Array]:
     def mean(depths: list[jax.Array], below: Any, total: Any) -> Any:
         return (total + sum(jnp.sum(jnp.where(x < below, x, 0)) for x in depths)) / jnp.maximum(kept(depths, below), 1)
 
-    # The rounds only find out which entries stay. The derivative is that of the mean of those.
+    # The rounds only determine which entries stay; the derivative is that of their mean.
     fixed, fixed_total = jax.lax.stop_gradient((depths, jnp.asarray(total, depths[0].dtype)))
 
     def rise(state: Any) -> Any:
@@ -346,7 +346,7 @@ def _signed(x: jax.Array, size: jax.Array) -> jax.Array:
 
 
 def _direction(a: Tree) -> tuple[Tree, jax.Array]:
-    """a/‖a‖ and ‖a‖; 0 for 0."""
+    """a/‖a‖ and ‖a‖; both are 0 if a is."""
     length = global_norm(a)
     return map_leaves(lambda x: x / _or_one(length), a), length
 

@@ -1,7 +1,7 @@
-"""The functions of one and two variables that optimizers are drawn on.
+"""Test functions of one and two variables, on which optimizers are plotted.
 
 A function takes its point as a number (one variable) or as an array whose first axis holds the two variables; further
-axes are points at once, so that `f(np.linspace(…))` and `f(np.stack(np.meshgrid(…)))` are what a plot needs.
+axes hold many points, so that `f(np.linspace(…))` and `f(np.stack(np.meshgrid(…)))` give what a plot needs.
 
     one variable     square, x_cos_pi_x (a local minimum), cube (a flat point), hyperbolic_tangent (flat far out)
     two variables    saddle, ravine, rosenbrock, beale, himmelblau (four minima), rastrigin (many local minima)
@@ -35,23 +35,23 @@ Point = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class TestFunction:
-    """A function to minimise, with what is known of it.
+    """A function to minimise, with its known properties.
 
     >>> from gradtx import test_functions
     >>> float(test_functions.rosenbrock(test_functions.rosenbrock.minima[0]))
     0.0
     """
 
-    __test__: ClassVar[bool] = False  # pytest shall not take the class for a test
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting the class
 
     name: str
-    formula: str  # as a reader would write it
+    formula: str  # in mathematical notation
     function: Callable[[jax.Array], jax.Array]
     domain: tuple[tuple[float, float], ...]  # the interval to draw, for each variable
-    start: Point  # where the field starts from
-    minima: tuple[Point, ...] = ()  # the global ones; empty if there is none
+    start: Point  # where optimizers start
+    minima: tuple[Point, ...] = ()  # the global ones; empty if there are none
     minimum: float = -math.inf  # the value at the minima, or the infimum
-    goal: float | None = None  # where there is no minimum: the value to get below
+    goal: float | None = None  # if there is no minimum: the value to get below
 
     @property
     def dimension(self) -> int:
@@ -166,7 +166,7 @@ rastrigin = TestFunction(
     minimum=0.0,
 )
 
-#: Every test function by its name.
+#: Every test function, by name.
 TEST_FUNCTIONS: dict[str, TestFunction] = {
     f.name: f
     for f in (

@@ -11,7 +11,7 @@ from typing import Any
 from gradtx import tree
 from gradtx.tree import NamedTupleKey
 
-tree_add_scalar_mul = tree.add_scale  # this and the following are older names there
+tree_add_scalar_mul = tree.add_scale  # this and the next four are older names in Optax
 tree_scalar_mul = tree.scale
 tree_l1_norm = functools.partial(tree.norm, ord=1)
 tree_l2_norm = functools.partial(tree.norm, ord=2)

@@ -1,4 +1,4 @@
-"""How parameters get their new values: by an update, or by moving towards another set (target networks, averages)."""
+"""How parameters get new values: by an update, or by moving towards others (target networks, averages)."""
 
 from typing import Any
 
@@ -59,17 +59,17 @@ def cast_to_params() -> Any:
 
 
 def incremental_update(new_tensors: Tree, old_tensors: Tree, step_size: Any) -> Tree:
-    """An average that moves a part of the way: old + s·(new − old).
+    """A running average that moves part of the way: old + s·(new − old).
 
-    Computed in float32 or wider, in the dtypes of `old_tensors`: keep the average in float32. Leaves that are no floats
-    (counts, keys) are taken from `new_tensors`.
+    Computed in float32 or wider, returned in the dtypes of `old_tensors`: keep the average in float32. Leaves that are
+    not floats (counts, keys) are taken from `new_tensors`.
 
     Args:
       new_tensors: any pytree of arrays.
       old_tensors: the average so far; the same structure and shapes.
-      step_size: s, a number; 1−β of an exponential moving average.
+      step_size: s, a number; 1 − β for an exponential moving average.
 
-    To average the parameters of an optimizer see `ema_params`.
+    To average the parameters within an optimizer, see `ema_params`.
 
     Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046
 
@@ -93,7 +93,7 @@ def periodic_update(new_tensors: Tree, old_tensors: Tree, steps: Any, update_per
     Args:
       new_tensors: any pytree of arrays.
       old_tensors: the copy so far; the same structure and shapes, and the dtypes of the result.
-      steps: how many steps were taken, a number or an array.
+      steps: the number of steps taken, a number or an array.
       update_period: the period, a number.
 
     Source: Mnih et al. 2013, https://arxiv.org/abs/1312.5602

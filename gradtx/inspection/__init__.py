@@ -1,4 +1,4 @@
-"""Optimizers by name, and a table of what any one keeps and costs for a model."""
+"""Optimizers by name, and a table of what any of them keeps for a model, with sizes."""
 
 from gradtx.inspection.describe import Description, describe
 from gradtx.inspection.registry import get, optimizers

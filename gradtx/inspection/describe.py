@@ -1,4 +1,4 @@
-"""A table of what an optimizer is made of and what it costs for a model: in the terminal, with rich, in Jupyter."""
+"""A table of an optimizer's parts and their memory cost for a model: in the terminal, with rich, in Jupyter."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -28,21 +28,21 @@ HEADERS = ("stage", "hyperparameters", "leaves", "keeps", "dtype", "state", "byt
 class Row(NamedTuple):
     """One stage of the table."""
 
-    name: str  # its constructor's, after its label or given name if it has one
+    name: str  # of the constructor, after its label or given name if it has one
     branch: str  # the lines that draw the tree in front of the name
     path: tuple[str, ...]  # of its state within the whole state
-    hyperparameters: dict[str, str]  # name -> value as it is written; an expanded formula leaves them to its parts
+    hyperparameters: dict[str, str]  # name -> value as text; an expanded formula leaves them to its parts
     leaves: tuple[str, ...]  # paths of the parameters that it sees
     chosen: bool  # whether these are only some of those that the enclosing stage sees
     num_params: int
-    state_bytes: int  # its parts included
+    state_bytes: int  # including its parts
     keeps: tuple[str, ...]  # the statistics of the parameters in its state, unless its parts show them
     dtypes: tuple[str, ...]  # of these statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """The table that `describe` makes. It prints itself; its rows and totals can be read."""
+    """The table that `describe` returns. It prints as text; its rows and totals are attributes."""
 
     rows: tuple[Row, ...]
     num_leaves: int
@@ -107,7 +107,7 @@ def describe(tx: InitAndUpdate, params: Tree, *, depth: int = 1) -> Description:
         `scale_by_adam`, and so on. Compositions (chains, partitions, wrappers) are always expanded.
 
     Returns:
-      A `Description`: prints as a text table, in Jupyter as HTML, with `rich.print` as a rich table.
+      A `Description`: it prints as a text table, in Jupyter as HTML, with `rich.print` as a rich table.
 
     Raises:
       LeafError: a leaf of `params` is not an array.

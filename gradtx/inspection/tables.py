@@ -9,7 +9,7 @@ Rows = Sequence[Sequence[str]]
 
 
 def text_table(rows: Rows, caption: str) -> str:
-    """Aligned columns between rules; the first row is the header. Columns with nothing in them are left out."""
+    """Aligned columns between rules; the first row is the header. Empty columns are left out."""
     shown = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
     widths = [max(len(row[i]) for row in rows) for i in shown]
     lines = ["  ".join(row[i].ljust(w) for i, w in zip(shown, widths, strict=True)).rstrip() for row in rows]

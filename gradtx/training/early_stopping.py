@@ -14,7 +14,7 @@ __all__ = ["EarlyStopping"]
 class EarlyStoppingState(NamedTuple):
     """What `EarlyStopping` remembers: plain arrays, to be carried through `jit`, `scan` and checkpoints."""
 
-    best_value: jax.Array  # infinite before the first
+    best_value: jax.Array  # infinite before the first value
     best_params: Tree  # the parameters of the best value
     bad_count: jax.Array  # int32, values since the best one
     should_stop: jax.Array  # bool; once true, the state does not change any more
@@ -27,7 +27,7 @@ class EarlyStopping:
 
     Args:
       patience: the number of values without improvement before `should_stop`, at least 1.
-      min_delta: an improvement must be below the best value by more than this. NaN is never one.
+      min_delta: an improvement must be below the best value by more than this. NaN never counts as one.
 
     For a score that should rise, pass its negative. Works inside and outside `jit`; in a loop that cannot break
     (`scan`), the state stays as it was at the stop.

@@ -49,7 +49,7 @@ def minimize(
 ) -> Minimum:
     """Minimise a function, optionally over batches of data; the whole loop is compiled, once per `fn` and structure.
 
-    Another learning rate, start or data in `args` does not recompile. Runs under `jax.vmap` over `x0` and over `tx` (a
+    A new learning rate, start or data in `args` does not recompile. Runs under `jax.vmap` over `x0` and over `tx` (a
     sweep), and without a tolerance under `jax.grad` with respect to `tx`, `x0` and `args`.
 
     Args:
@@ -58,11 +58,11 @@ def minimize(
       tx: the optimizer; any transformation.
       steps: how many steps to take (at most, with a tolerance).
       args: further arguments of `fn`, such as data.
-      batches: batches of equal shapes, stacked: arrays with a new first axis, all of one length n. A tuple or a list
+      batches: batches of equal shapes, stacked: arrays with a new first axis, of the same length n. A tuple or a list
         gives several arguments, anything else one. Iterate k sees batch k mod n: `steps` may go through them several
         times. To save memory, stack indices and let `fn` take the examples from `args`.
-      tolerance: stop at the first iterate whose gradient has a norm (over all leaves) of at most this; None takes all
-        the steps. The loop then has no fixed length, and JAX refuses `jax.grad` through it.
+      tolerance: stop at the first iterate whose gradient norm (over all leaves) is at most this; None takes all the
+        steps. With a tolerance the loop has no fixed length, and JAX refuses `jax.grad` through it.
       record_params: keep the iterates in the history.
 
     Returns:
@@ -147,7 +147,7 @@ def _minimize(
 
 
 def number_of_batches(owner: str, batches: Any) -> int:
-    """How many batches are stacked; 1 if there are none."""
+    """The number of stacked batches; 1 if there are none."""
     lengths = {np.shape(x)[:1] for x in jax.tree.leaves(batches)} or {(1,)}
     if len(lengths) > 1 or not all(map(all, lengths)) or () in lengths:
         shapes = jax.tree.map(np.shape, batches)

@@ -130,7 +130,7 @@ def as_transformation(owner: str, tx: Any) -> GradientTransformation:
 
 
 def as_arrays(owner: str, params: Tree) -> Tree:
-    """Parameters as arrays of definite dtype, so that those of the second step look like those of the first."""
+    """Parameters as arrays of definite dtype, so that the second step sees the same types as the first."""
     if all(isinstance(x, jax.Array) and not getattr(x, "weak_type", False) for x in jax.tree.leaves(params)):
         return params
     try:
@@ -142,7 +142,7 @@ def as_arrays(owner: str, params: Tree) -> Tree:
 
 
 def as_arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as arguments: a plain tuple or list is several, anything else one."""
+    """A batch as arguments: a plain tuple or list gives several, anything else one."""
     return tuple(batch) if type(batch) in (tuple, list) else (batch,)
 
 

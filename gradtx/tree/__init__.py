@@ -1,10 +1,10 @@
-"""Arithmetic of whole trees, and what a state holds by name: Optax's `optax.tree`, under the same names.
+"""Arithmetic on whole trees, and access to a state by name: Optax's `optax.tree`, under the same names.
 
     gradtx.tree.add(params, updates)
     gradtx.tree.get(state, "learning_rate")
 
-Leaf by leaf everything is as `jax.numpy` has it: dtypes promote, shapes broadcast. A None leaf in any of the trees
-gives a None leaf. Sums, inner products and norms of bfloat16 and float16 are float32: they do not overflow.
+Leaf by leaf, everything works as in `jax.numpy`: dtypes promote, shapes broadcast. A None leaf in any of the trees
+gives a None leaf. Sums, inner products and norms of bfloat16 and float16 are float32, so they do not overflow.
 
     arithmetic   leaf by leaf, sums, norms, dtypes
     moments      averages, norms that are safe to divide by, counts

@@ -1,6 +1,6 @@
-"""Arithmetic of whole trees: leaf by leaf as `jax.numpy` has it, and sums over all leaves.
+"""Arithmetic on whole trees: leaf by leaf as in `jax.numpy`, and reductions over all leaves.
 
-Some names are those of Python's builtins: they are meant to be used as `gradtx.tree.sum`.
+Some names shadow Python's builtins: use them qualified, as in `gradtx.tree.sum`.
 """
 
 import builtins
@@ -46,7 +46,7 @@ Tree = Any
 
 
 def leafwise(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """`f` of corresponding leaves, as they are; None where any of them is None."""
+    """`f` of corresponding leaves, unconverted; None where any of them is None."""
 
     def leaf(*xs: Any) -> Any:
         return None if any(x is None for x in xs) else f(*xs)
@@ -128,28 +128,28 @@ def ones_like(tree: Tree, dtype: Any = None) -> Tree:
 
 
 def batch_shape(tree: Tree, shape: tuple[int, ...] = ()) -> Tree:
-    """Leading axes of this shape in front of every leaf, which is repeated along them."""
+    """Every leaf repeated along new leading axes of this shape."""
     return leafwise(lambda x: jnp.broadcast_to(x, (*shape, *jnp.shape(x))), tree)
 
 
 def cast(tree: Tree, dtype: Any) -> Tree:
-    """The leaves in another dtype; None leaves them as they are."""
+    """The leaves cast to another dtype; unchanged if it is None."""
     return tree if dtype is None else leafwise(lambda x: jnp.asarray(x, dtype), tree)
 
 
 def cast_like(tree: Tree, other_tree: Tree) -> Tree:
-    """The leaves in the dtypes of another tree; where that has a plain number they stay as they are."""
+    """The leaves cast to the dtypes of another tree; unchanged where that has a plain number."""
     return leafwise(lambda x, other: jnp.asarray(x, other.dtype) if hasattr(other, "dtype") else x, tree, other_tree)
 
 
-# Of all leaves
+# Over all leaves
 
 
 def sum(tree: Tree, associative_reduction: bool = False) -> Any:
     """The sum of all entries; 0 for a tree without any.
 
     Args:
-      associative_reduction: add the leaves' sums in pairs, which compiles sooner where there are thousands.
+      associative_reduction: add the leaves' sums in pairs, which compiles faster when there are thousands.
     """
     sums = [jnp.sum(_wide(x)) for x in jax.tree.leaves(tree)]
     if associative_reduction:
@@ -163,7 +163,7 @@ def max(tree: Tree) -> Any:
 
 
 def min(tree: Tree) -> Any:
-    """The least entry; ∞ for a tree without any."""
+    """The smallest entry; ∞ for a tree without any."""
     return _extreme(jnp.min, tree, jnp.inf)
 
 
@@ -176,7 +176,7 @@ def vdot(tree_x: Tree, tree_y: Tree) -> Any:
     """The inner product Σ x̄·y.
 
     Raises:
-      LeafError: leaves differ in shape; names the first.
+      LeafError: leaves differ in shape; the message names the first.
     """
 
     def product(path: str, x: Any, y: Any) -> Any:
@@ -192,14 +192,14 @@ def vdot(tree_x: Tree, tree_y: Tree) -> Any:
 def norm(tree: Tree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
     """The norm of all entries as one vector; 0 for a tree without any.
 
-    It neither overflows nor vanishes where the norm itself does not, and its derivative at 0 is 0.
+    It overflows or underflows only if the norm itself does, and its derivative at 0 is 0.
 
     Args:
       ord: 2 or None for √Σ|x|², 1 for Σ|x|, inf (or "inf", "infinity") for max|x|.
-      squared: its square instead.
+      squared: return the square instead.
 
     Raises:
-      ValueError: another order.
+      ValueError: any other order.
 
     >>> import gradtx.tree, jax.numpy as jnp
     >>> float(gradtx.tree.norm({"a": jnp.array([3e20, 0.0]), "b": jnp.array(4e20)}) / 1e20)
@@ -224,14 +224,14 @@ def allclose(a: Tree, b: Tree, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bo
 
 
 def dtype(tree: Tree, mixed_dtype_handler: str | None = None) -> Any:
-    """The dtype of the leaves; JAX's own of floats for a tree without any.
+    """The dtype of the leaves; JAX's default float dtype for a tree without any.
 
     Args:
-      mixed_dtype_handler: where they differ: "promote" for the dtype that they promote to, "highest" or "lowest" for
-        one of theirs that the others promote to, or that promotes to the others.
+      mixed_dtype_handler: if they differ: "promote" for the dtype that they promote to, "highest" for the one that all
+        others promote to, or "lowest" for the one that promotes to all others.
 
     Raises:
-      ValueError: they differ and nothing says what to do; "highest" or "lowest" of dtypes that cannot be ordered.
+      ValueError: they differ and there is no handler; "highest" or "lowest" of dtypes that cannot be ordered.
 
     >>> import gradtx.tree, jax.numpy as jnp
     >>> gradtx.tree.dtype({"w": jnp.ones(2, "bfloat16"), "b": jnp.ones(2)}, "lowest")

@@ -1,6 +1,6 @@
-"""Averages, norms and counts of which optimizers are made, for those who write one without this library's atoms.
+"""Averages, norms and counts that optimizers are built from, for writing one without this library's atoms.
 
-All is computed in float32 or wider. Averages have the dtype that those of the two leaves promote to.
+Everything is computed in float32 or wider. An average has the dtype that its two leaves promote to.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def update_moment(updates: Tree, moments: Tree, decay: Any, order: Any) -> Tree:
 
 
 def update_moment_per_elem_norm(updates: Tree, moments: Tree, decay: Any, order: Any) -> Tree:
-    """`update_moment` of |g| for complex g; the moments are real. Real g are as there, with their signs."""
+    """`update_moment`, with |g| for complex g, so that the moments are real. Real g keep their signs."""
 
     def power(g: jax.Array) -> jax.Array:
         return abs_squared(g) ** (order / 2) if jnp.iscomplexobj(g) else g**order
@@ -50,7 +50,7 @@ def update_infinity_moment(updates: Tree, moments: Tree, decay: Any, eps: Any) -
 
 
 def bias_correction(moment: Tree, decay: Any, count: Any) -> Tree:
-    """An average that began at 0, corrected: m/(1 − βᵗ), without cancellation. At t = 0 as at t = 1.
+    """Bias correction of an average that starts at 0: m/(1 − βᵗ), without cancellation. t = 0 counts as t = 1.
 
     Args:
       decay: β.
@@ -68,14 +68,14 @@ def bias_correction(moment: Tree, decay: Any, count: Any) -> Tree:
 
 
 def safe_norm(x: Any, min_norm: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> jax.Array:
-    """max(‖x‖, min_norm) of one array, with derivative 0 where the bound holds. It does not overflow before the norm.
+    """max(‖x‖, min_norm) of one array, with derivative 0 where the bound applies. It overflows only if the norm does.
 
     Args:
       x: an array.
-      min_norm: the bound, at least 0.
+      min_norm: the lower bound, at least 0.
       ord: as in `jnp.linalg.norm`, but not 0.
-      axis: as there.
-      keepdims: as there.
+      axis: likewise.
+      keepdims: likewise.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> float(gradtx.safe_norm(jnp.array([3e20, 4e20]), 0.0) / 1e20)
@@ -84,18 +84,18 @@ def safe_norm(x: Any, min_norm: Any, ord: Any = None, axis: Any = None, keepdims
     [0.0, 0.0]
     """
     x = as_float32(x)
-    # Scaled by the largest entry: every norm is that of the scaled array, times the scale.
+    # Scaled by the largest entry: any norm is that of the scaled array times the scale.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=least(x.dtype)))
     scaled = x / largest
     length = jnp.linalg.norm(scaled, ord=ord, axis=axis, keepdims=True) * largest
     low = length <= min_norm
-    scaled = jnp.where(low, 1, scaled)  # its derivative is finite
+    scaled = jnp.where(low, 1, scaled)  # so that the derivative is finite
     length = jnp.where(low, min_norm, jnp.linalg.norm(scaled, ord=ord, axis=axis, keepdims=True) * largest)
     return length if keepdims else jnp.squeeze(length, axis=axis)
 
 
 def safe_root_mean_squares(x: Any, min_rms: Any) -> jax.Array:
-    """max(√mean|x|², min_rms) of one array, with derivative 0 where the bound holds.
+    """max(√mean|x|², min_rms) of one array, with derivative 0 where the bound applies.
 
     >>> import gradtx, jax.numpy as jnp
     >>> float(gradtx.safe_root_mean_squares(jnp.array([3.0, -3.0]), 1.0))
@@ -106,7 +106,7 @@ def safe_root_mean_squares(x: Any, min_rms: Any) -> jax.Array:
 
 
 def safe_increment(count: Any) -> jax.Array:
-    """count + 1, which stays at the largest number of its dtype instead of wrapping or becoming infinite.
+    """count + 1, saturating at the largest number of its dtype instead of wrapping or becoming infinite.
 
     Raises:
       ValueError: the count is neither an integer nor a float.
@@ -130,7 +130,7 @@ safe_int32_increment = safe_increment
 
 
 def _average(updates: Tree, moments: Tree, f: Callable[..., Any]) -> Tree:
-    """Computed in float32 or wider; the dtype is what those of the two leaves promote to."""
+    """Computed in float32 or wider; the result has the dtype that the two leaves promote to."""
 
     def leaf(g: Any, t: Any) -> Any:
         row = [jnp.asarray(g), jnp.asarray(t)]

@@ -17,7 +17,7 @@ Tree = Any
 
 
 def split_key_like(rng_key: jax.Array, target_tree: Tree) -> Tree:
-    """A key of its own for every leaf."""
+    """A separate key for every leaf."""
     structure: Any = jax.tree.structure(target_tree)
     return structure.unflatten(jax.random.split(rng_key, structure.num_leaves))
 
@@ -31,10 +31,10 @@ def random_like(
     """Random numbers in the shapes of a tree.
 
     Args:
-      rng_key: split, so that every leaf has numbers of its own.
-      target_tree: the shapes, and the dtypes unless one is given.
-      sampler: `sampler(key, shape, dtype)`, as the functions of `jax.random` are; if it takes `out_sharding`, it is
-        given that of the leaf.
+      rng_key: split, so that the leaves are independent.
+      target_tree: gives the shapes, and the dtypes unless `dtype` is given.
+      sampler: `sampler(key, shape, dtype)`, like the functions of `jax.random`; if it takes `out_sharding`, it is
+        passed that of the leaf.
     """
     sharded = "out_sharding" in inspect.signature(sampler).parameters
 
@@ -46,7 +46,7 @@ def random_like(
 
 
 def unwrap_random_key_data(input_tree: Tree) -> Tree:
-    """The tree with the numbers of its random keys in their place, to be compared or saved."""
+    """The tree with its random keys replaced by their raw data, to be compared or saved."""
 
     def unwrap(x: Any) -> Any:
         is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

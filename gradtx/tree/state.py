@@ -1,7 +1,7 @@
-"""What a state holds, by the names that it has there: get it, set it, map over what belongs to parameters.
+"""The contents of a state by name: get them, set them, map over those that belong to parameters.
 
 A name is a field of a named tuple, an attribute, a key of a dict, or the name of a named tuple's class. `hyperparams`
-and `set_hyperparams` do the same for hyperparameters alone, in the words of the optimizer.
+and `set_hyperparams` do the same for hyperparameters only, under the names that the optimizer uses.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ Filter = Callable[[Path, Any], bool]
 
 @dataclass(frozen=True)
 class NamedTupleKey:
-    """A step of a path into a named tuple, which tells equal fields of different states apart."""
+    """A step of a path into a named tuple; it tells fields of the same name apart."""
 
     tuple_name: str  # of its class
     name: str  # of the field
@@ -42,14 +42,14 @@ _RECORDED = NamedTupleKey("HyperparamsState", "hyperparams")
 
 
 def get_all_with_path(tree: Tree, key: Any, filtering: Filter | None = None) -> list[tuple[Path, Any]]:
-    """Everything of a name in a tree, outer before inner.
+    """Everything with a given name in a tree, outer before inner.
 
-    The records that are made of an injected hyperparameter (`inject_hyperparams`) further in are left out.
+    The records of an injected hyperparameter (`inject_hyperparams`) further inside are left out.
 
     Args:
       tree: a state of this library or of Optax, or any pytree.
       key: the name; see the module's docstring.
-      filtering: `f(path, value) -> bool`, what to keep of it.
+      filtering: `f(path, value) -> bool`, which of them to keep.
 
     Returns:
       (path, value) for each. `jax.tree_util.keystr(path)` prints a path; a step into a named tuple is a
@@ -73,7 +73,7 @@ def get_all_with_path(tree: Tree, key: Any, filtering: Filter | None = None) -> 
 
 
 def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | None = None) -> Any:
-    """The one value of a name in a tree; `default` if there is none.
+    """The one value with a given name in a tree; `default` if there is none.
 
     Args:
       tree: as for `get_all_with_path`.
@@ -82,7 +82,7 @@ def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | No
       filtering: `f(path, value) -> bool`, to choose among several.
 
     Raises:
-      KeyError: several; lists their paths.
+      KeyError: several values have this name; the message lists their paths.
 
     >>> import gradtx.tree, jax.numpy as jnp
     >>> state = gradtx.sgd(0.1, momentum=0.9).init(jnp.ones(2))
@@ -91,7 +91,7 @@ def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | No
     """
     found = get_all_with_path(tree, key, filtering)
     inner = [path for path, _ in found]
-    # A stage that is called as the statistic in it (`trace`) is not what is meant.
+    # A stage with the same name as the statistic in it (`trace`) is not meant.
     found = [(path, node) for path, node in found if not any(p[: len(path)] == path != p for p in inner)]
     if len(found) > 1:
         paths = ", ".join(jax.tree_util.keystr(path) or "the tree itself" for path, _ in found)
@@ -100,7 +100,7 @@ def get(tree: Tree, key: Any, default: Any | None = None, filtering: Filter | No
 
 
 def set(tree: Tree, filtering: Filter | None = None, /, **kwargs: Any) -> Tree:
-    """The tree with other values for some names, everywhere where they occur.
+    """The tree with new values for some names, wherever they occur.
 
     Args:
       tree: as for `get_all_with_path`.
@@ -151,14 +151,14 @@ def map_params(
     Args:
       initable: the transformation that made the state, or its `init`.
       f: `f(leaf, *leaves of rest) -> leaf`.
-      state: its state. Where it has None for a leaf (masked out) it stays None.
-      *rest: trees in the structure of the parameters, such as their shardings.
+      state: its state. None in place of a leaf (masked out) stays None.
+      *rest: trees with the structure of the parameters, such as their shardings.
       transform_non_params: for the other leaves (counts, learning rates); by default they stay as they are.
       is_leaf: as in `jax.tree.map`.
 
     Raises:
-      ValueError: a part of the state is another library's, and cannot be laid out without the parameters: leaves are
-        chosen by a tree. Choose them by patterns or by a predicate `(path, leaf) -> bool`.
+      ValueError: a part of the state belongs to another library and cannot be laid out without the parameters, because
+        leaves are chosen by a tree. Choose them by patterns or by a predicate `(path, leaf) -> bool`.
 
     >>> import gradtx.tree, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.9)
@@ -171,7 +171,7 @@ def map_params(
     def stop(x: Any) -> bool:
         return x is None or bool(is_leaf and is_leaf(x))
 
-    def of_parameter(*others_and_part: Any) -> Any:  # one array, or several: the rows and columns of sm3
+    def of_parameter(*others_and_part: Any) -> Any:  # one array, or several, like the rows and columns of sm3
         *others, part = others_and_part
         return jax.tree.map(lambda x: None if x is None else f(x, *others), part, is_leaf=stop)
 
@@ -201,7 +201,7 @@ def map_params(
 
 
 def _children(node: Any) -> tuple[list[Any], list[Any], Any]:
-    """What is directly in a node: the steps to it, it, and the structure to put it back into."""
+    """The children of a node: the steps to them, the children, and the structure to rebuild the node with."""
     flat, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     if jax.tree_util.treedef_is_leaf(structure):
         return [], [], structure
@@ -212,7 +212,7 @@ def _children(node: Any) -> tuple[list[Any], list[Any], Any]:
 
 
 def _nodes(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every node with its path, itself first."""
+    """Every node with its path, starting with this one."""
     yield path, node
     steps, children, _ = _children(node)
     for step, child in zip(steps, children, strict=True):
@@ -229,7 +229,7 @@ def _is_called(path: Path, node: Any, key: Any) -> bool:
 
 
 def _name(step: Any) -> tuple[Any, ...]:
-    """The name that a step has; none for a position in a list."""
+    """The name of a step, as a 1-tuple; empty for a position in a list."""
     if isinstance(step, jax.tree_util.DictKey):
         return (step.key,)
     return (step.name,) if isinstance(step, (NamedTupleKey, jax.tree_util.GetAttrKey)) else ()

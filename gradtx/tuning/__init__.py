@@ -1,8 +1,8 @@
-"""Tuning: how to find the numbers to train with.
+"""Tuning: how to find good hyperparameters.
 
 lr_range_test           raises the learning rate from step to step and suggests one
-sweep                   many settings in one compile, and the table of what came out
-uniform, log_uniform    what a sweep draws its samples from
+sweep                   many settings in one compilation, and a table of the results
+uniform, log_uniform    the distributions that a sweep samples from
 """
 
 from gradtx.tuning.lr_range_test import LRRangeTest, lr_range_test

@@ -1,7 +1,7 @@
 """The learning-rate range test: raise the rate from step to step, and see where the loss falls and where it diverges.
 
-A few dozen steps of training, each at a rate some percent above the last, show the order of magnitude of a good rate
-without a single full run.
+A few dozen training steps, each at a higher rate than the last, show the order of magnitude of a good rate without a
+single full run.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ RULES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LRRangeTest:
-    """What `lr_range_test` found. Entry k of the arrays belongs to the k-th step, up to the divergence."""
+    """The result of `lr_range_test`. Entry k of the arrays belongs to the k-th step, up to divergence."""
 
-    rates: np.ndarray  # the rate of the step
-    losses: np.ndarray  # the loss after the step, on the next batch
-    smoothed: np.ndarray  # its average over the last steps
-    suggestions: dict[str, float]  # rule -> rate; NaN where the loss never fell
-    rule: str  # of the suggestion
-    diverged: bool  # whether it ended before the largest rate
+    rates: np.ndarray  # the learning rate of each step
+    losses: np.ndarray  # the loss after each step, on the next batch
+    smoothed: np.ndarray  # the moving average of the losses
+    suggestions: dict[str, float]  # rule -> rate; NaN if the loss never fell
+    rule: str  # the one that gives `suggestion`
+    diverged: bool  # whether the loss diverged, which ended the test
 
     @property
     def suggestion(self) -> float:
@@ -47,7 +47,7 @@ class LRRangeTest:
         return self.suggestions[self.rule]
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses over the rates; see `gradtx.plotting.plot_lr_range_test`."""
+        """Plot the losses against the rates; see `gradtx.plotting.plot_lr_range_test`."""
         from gradtx.plotting import plot_lr_range_test
 
         return plot_lr_range_test(self, ax=ax)
@@ -75,34 +75,35 @@ def lr_range_test(
     stop_factor: float = 4.0,
     rule: str = "steepest",
 ) -> LRRangeTest:
-    """Find a learning rate: train for some steps while it grows from step to step, by a constant factor.
+    """Find a learning rate: train for some steps while it grows by a constant factor per step.
 
-    Stops where the loss diverges: the average L̂ is not finite, or above its least value m by (stop_factor − 1)·|m|
-    (where losses are positive: above stop_factor·m). The step is compiled once. `params` are left as they are.
+    Stops when the loss diverges: the average L̂ is not finite, or exceeds its minimum m by more than
+    (stop_factor − 1)·|m| (for positive losses: exceeds stop_factor·m). The step is compiled once. `params` are not
+    modified.
 
     Args:
       loss_fn: `loss_fn(params, *batch) -> loss`, one real number.
       tx: a gradtx transformation with a `learning_rate` anywhere in it, which is set to the rate; a schedule there is
-        put aside. Several learning rates (in a `partition`) keep their ratios, and the rate is the largest one.
-      params: where to start from.
-      batches: arrays, stacked as `minimize` takes them; or any iterable of batches of equal shapes (a list, a data
-        loader), of which one at a time is in memory. A batch that is a tuple or a list gives several arguments. When
-        they end, they begin anew. By default none: `loss_fn(params)`.
-      min_rate: of the first step.
-      max_rate: of the last step.
-      steps: how many steps; one more batch is looked at.
-      smoothing: β of the average L̂ₖ = (1 − β)·Σ βᵏ⁻ⁱ Lᵢ / (1 − βᵏ⁺¹), in [0, 1). At 0.9 it looks about ten steps back;
-        the more, the later it sees the loss fall and rise, and the larger the suggestion.
-      stop_factor: above 1; infinite for never.
-      rule: of the suggestion: "steepest", where L̂ falls fastest against the logarithm of the rate, or "minimum / 10", a
-        tenth of the rate at which L̂ is least.
+        replaced. Several learning rates (in a `partition`) keep their ratios, and the rate is the largest of them.
+      params: the initial parameters.
+      batches: arrays, stacked as for `minimize`; or any iterable of batches of equal shapes (a list, a data loader),
+        read one batch at a time. A batch that is a tuple or a list gives several arguments. After the last batch, the
+        first one follows again. By default none: `loss_fn(params)`.
+      min_rate: the rate of the first step.
+      max_rate: the rate of the last step.
+      steps: the number of steps; they use one more batch than that.
+      smoothing: β of the average L̂ₖ = (1 − β)·Σ βᵏ⁻ⁱ Lᵢ / (1 − βᵏ⁺¹), in [0, 1). 0.9 averages over about ten steps; a
+        larger β responds later to the loss falling and rising, and so gives a larger suggestion.
+      stop_factor: above 1; infinite for no limit.
+      rule: how to choose `suggestion`: "steepest", where L̂ falls fastest against the logarithm of the rate, or
+        "minimum / 10", a tenth of the rate at which L̂ is smallest.
 
     Returns:
-      An `LRRangeTest` with `suggestion`; prints as text, `plot()` draws it.
+      An `LRRangeTest` with `suggestion`; it prints as text, and `plot()` draws it.
 
     Raises:
-      TypeError: `tx` has no learning rate that can be set; lists what it has.
-      ValueError: numbers out of range; batches that end before the steps do; a loss that is not finite at the start.
+      TypeError: `tx` has no learning rate that can be set; the message lists what it has.
+      ValueError: numbers out of range; batches that run out before the steps; a loss that is not finite at the start.
 
     Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, https://arxiv.org/abs/1506.01186;
     the suggestions as in fast.ai's lr_find.
@@ -120,7 +121,7 @@ def lr_range_test(
         total = smoothing * total + (1 - smoothing) * loss
         smoothed.append(total / (1 - smoothing ** len(losses)))
         least = min(smoothed)
-        diverged = not smoothed[-1] <= least + (stop_factor - 1) * abs(least)  # NaN is not below
+        diverged = not smoothed[-1] <= least + (stop_factor - 1) * abs(least)  # also if it is NaN
         if diverged:
             break
     if not (losses and np.isfinite(losses[0])):
@@ -129,7 +130,7 @@ def lr_range_test(
         )
     if not diverged and len(losses) <= steps:
         raise ValueError(_ENDED.format(len(losses), steps))
-    # The first loss is that before any step; it counts for the average alone.
+    # The first loss is from before any step; it enters only the average.
     rates, after = rates[: len(losses) - 1], np.array(smoothed[1:])
     return LRRangeTest(rates, np.array(losses[1:]), after, _suggestions(rates, after), rule, diverged)
 
@@ -156,19 +157,19 @@ def _check(steps: int, min_rate: float, max_rate: float, smoothing: float, stop_
 
 
 def _rate_setter(tx: Any) -> Callable[[float], GradientTransformation]:
-    """A function from the rate to the optimizer with it, of the same structure for every rate."""
+    """A function from a rate to the optimizer with that rate, always of the same structure."""
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"lr_range_test: {tx!r} is not one of gradtx's transformations; no learning rate can be set")
 
     def whole(x: Any) -> bool:
         return isinstance(x, Schedule)
 
-    # What is injected would be read from the state.
+    # Injected hyperparameters would be read from the state.
     tx = replace_found(tx, lambda x: getattr(x, "name", None) == "inject_hyperparams", lambda _, x: x.inner)
     found = list(numbers(tx, whole))
     paths = [path for path, _ in found if path[-1] == "learning_rate"]
     if len(paths) < 2:
-        tx.replace(learning_rate=1.0)  # the error lists what there is
+        tx.replace(learning_rate=1.0)  # if there is none, the error lists what there is
         return lambda rate: tx.replace(learning_rate=rate)
 
     values = [value if path in paths else None for path, value in found]
@@ -192,17 +193,17 @@ def _rate_setter(tx: Any) -> Callable[[float], GradientTransformation]:
 
 
 def _losses(loss_fn: Any, at_rate: Any, rates: np.ndarray, params: Tree, batches: Any) -> Iterator[float]:
-    """The loss before the first step and after each; where nobody listens any more, the training ends."""
+    """The loss before the first step and after each step; training ends when the caller stops iterating."""
     step = make_step(loss_fn, at_rate(rates[0]))
     state = step.init(params)
-    params = jax.tree.map(jnp.array, params)  # copies: the step overwrites what it is given
+    params = jax.tree.map(jnp.array, params)  # copies: the step overwrites its arguments
     for rate, batch in zip([*rates, rates[-1]], _repeated(batches), strict=False):
         params, state, loss = step.with_tx(at_rate(rate))(params, state, *batch)
         yield float(loss)
 
 
 def _repeated(batches: Any) -> Iterator[tuple[Any, ...]]:
-    """Batch after batch, as arguments; after the last from the start again."""
+    """Batch after batch, as arguments; after the last, again from the start."""
     one_by_one = isinstance(batches, (list, Iterator))
     stacked = not one_by_one and all(hasattr(x, "shape") for x in jax.tree.leaves(batches))
     length = number_of_batches("lr_range_test", batches) if stacked else 0
@@ -218,7 +219,7 @@ def _repeated(batches: Any) -> Iterator[tuple[Any, ...]]:
             yield as_arguments(batch)
 
 
-# What they tell
+# The suggestions
 
 
 def _suggestions(rates: np.ndarray, smoothed: np.ndarray) -> dict[str, float]:

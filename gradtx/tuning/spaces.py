@@ -1,6 +1,6 @@
-"""What a sweep tries: the values of a grid, and distributions to draw samples of.
+"""The search space of a sweep: the values of a grid, and distributions to sample from.
 
-A distribution is its quantile function, from shares in [0, 1) to values: half of its samples lie below that at 0.5.
+A distribution is its quantile function, from probabilities in [0, 1) to values: at 0.5 it gives the median.
 """
 
 import math
@@ -19,7 +19,7 @@ Distribution = Callable[[np.ndarray], Any]
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """A distribution for `sweep`: all numbers from low to high alike.
+    """A distribution for `sweep`: uniform from low to high.
 
     >>> import gradtx
     >>> gradtx.uniform(1.0, 3.0)(0.25)
@@ -30,7 +30,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """A distribution for `sweep`: all orders of magnitude from low to high alike, as for learning rates.
+    """A distribution for `sweep`: uniform in the logarithm from low to high, e.g. for learning rates.
 
     >>> import gradtx
     >>> gradtx.log_uniform(1e-4, 1.0)(0.5)
@@ -48,7 +48,7 @@ def _check_bounds(owner: str, low: float, high: float) -> None:
 
 
 def combinations(space: Mapping[str, Any], samples: int | None, key: Any) -> dict[str, np.ndarray]:
-    """All combinations, name -> (runs): those of the values, each with all samples."""
+    """All combinations, name -> (runs): every combination of the values with every sample."""
     drawn = [name for name, values in space.items() if callable(values)]
     if bool(drawn) != (samples is not None) or (samples is not None and samples < 1):
         what = f"{', '.join(drawn)}: how many samples=…?" if drawn else "there is no distribution to draw samples of"
@@ -79,7 +79,7 @@ def _values(name: str, values: Any) -> np.ndarray:
 
 
 def _shares(key: jax.Array, samples: int) -> np.ndarray:
-    """Numbers in [0, 1), one in every slice of 1/samples, in any order."""
+    """Numbers in [0, 1), one in each of `samples` equal intervals, in random order."""
     order, inside = jax.random.split(key)
     slices = np.asarray(jax.random.permutation(order, samples))
     return np.asarray((slices + np.asarray(jax.random.uniform(inside, (samples,)))) / samples)

@@ -1,7 +1,7 @@
-"""Sweeps: one function of hyperparameters, run for many of them at once, and the table of what came out.
+"""Sweeps: a function of hyperparameters, run for many settings at once, and a table of the results.
 
-Hyperparameters that are numbers are arguments of the compiled function. A grid of them, or random samples, is then one
-`jax.vmap` of it, in chunks that fit in memory: one compilation, whatever the number of runs.
+Numeric hyperparameters are arguments of the compiled function. A grid of them, or random samples, is then one
+`jax.vmap`, in chunks that fit in memory: one compilation, whatever the number of runs.
 """
 
 import contextlib
@@ -38,34 +38,34 @@ def sweep(
     max_bytes: float = 2**30,
     progress: bool | Callable[[int, int], Any] = False,
 ) -> "SweepResult":
-    """Run a function for many hyperparameters at once.
+    """Run a function for many settings of its hyperparameters at once.
 
-    `run` is traced once. The numbers are its traced arguments, so it can make optimizers, keys and losses of them as
-    `jax.jit` lets it. For values that are no numbers (strings, functions, optimizers) and for the names in `static` it
-    is compiled once for each value, or combination of them.
+    `run` is traced once. Numbers are passed as traced arguments, so it can build optimizers, keys and losses from them
+    as under `jax.jit`. For values that are not numbers (strings, functions, optimizers) and for the names in `static`,
+    it is compiled once for each value, or combination of values.
 
     Args:
       run: `run(**hyperparameters)` returns a number, or a dict of numbers and of 1-D curves.
-      space: name -> the values to try, a sequence; all combinations are run, the last name varies fastest. Or name ->
-        a distribution, `uniform`, `log_uniform` or any quantile function (array of shares in [0, 1) -> values), such as
-        `scipy.stats.norm().ppf`. With both, every combination of the values meets the same samples.
-      samples: how many samples to draw of the distributions together. Of each, one comes from every one of so many
-        slices of equal probability (a Latin hypercube): no gaps, no heaps.
+      space: name -> the values to try, a sequence; all combinations are run, the last name varying fastest. Or name ->
+        a distribution: `uniform`, `log_uniform` or any quantile function (array of probabilities in [0, 1) -> values),
+        such as `scipy.stats.norm().ppf`. With both, every combination of the values is run with the same samples.
+      samples: how many samples to draw from the distributions jointly: for each distribution, one from each of this
+        many intervals of equal probability (a Latin hypercube).
       key: an int or a JAX key, for the samples.
-      static: names whose numbers are passed as they are, for what has to be known when compiling (numbers of steps).
-      chunk_size: how many runs at a time; by default as many as `max_bytes` allows, in chunks of equal size. The last
-        one is filled up with runs whose results are dropped.
-      max_bytes: for temporaries and results of a chunk, as the compiler reports them.
-      progress: True shows a bar, if the output is a terminal or a notebook; a function is called with (runs done, all)
+      static: names whose numbers are passed untraced, for those needed at compile time (e.g. a number of steps).
+      chunk_size: how many runs to compute at a time; by default as many as `max_bytes` allows, in chunks of equal size.
+        The last one is padded with runs whose results are dropped.
+      max_bytes: a limit for the temporaries and results of a chunk, as reported by the compiler.
+      progress: True shows a bar if the output is a terminal or a notebook; a function is called with (runs done, total)
         after every chunk.
 
     Returns:
-      A `SweepResult`, a row for each run. Curves of different lengths are filled up with NaN.
+      A `SweepResult`, with one row per run. Curves of different lengths are padded with NaN.
 
     Raises:
-      TypeError: hyperparameters that `run` does not take; a result that is no number, dict of numbers and curves; a
-        number that has to be known when compiling.
-      ValueError: values or samples that are missing.
+      TypeError: hyperparameters that `run` does not take; a result that is not a number or a dict of numbers and
+        curves; a traced number that is needed at compile time.
+      ValueError: missing values or samples.
 
     Source: M. D. McKay, R. J. Beckman, W. J. Conover, "A Comparison of Three Methods for Selecting Values of Input
     Variables in the Analysis of Output from a Computer Code", 1979, https://doi.org/10.1080/00401706.1979.10489755
@@ -95,7 +95,7 @@ def sweep(
     traced = [name for name in hyperparameters if name not in structural]
     total = len(next(iter(hyperparameters.values())))
 
-    results: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # the rows, and what came out for them
+    results: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []  # rows and their results
     with _shown(progress, total) as advance:
         for rows in _groups([hyperparameters[name] for name in structural], total):
             fixed = {name: hyperparameters[name][rows].tolist()[0] for name in structural}
@@ -116,14 +116,14 @@ def sweep(
     return SweepResult(hyperparameters, values, {name: x for name, x in found.items() if x.ndim == 2})
 
 
-# What came out
+# The result
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SweepResult:
-    """The table of a sweep: a row for each run.
+    """The table of a sweep: one row per run.
 
-    `result[0]` is a row as a dict, `result[:10]` or `result[~result.diverged]` a table of some rows.
+    `result[0]` is a row as a dict; `result[:10]` and `result[~result.diverged]` are tables of some rows.
     """
 
     hyperparameters: Numbers  # name -> (runs)
@@ -137,18 +137,18 @@ class SweepResult:
         return ~np.all(finite, axis=0) if finite else np.zeros(len(self), bool)
 
     def best(self, metric: str | None = None, *, largest: bool = False) -> dict[str, Any]:
-        """The row with the least value of a metric, or the largest; see `sort`."""
+        """The row with the smallest value of a metric, or the largest; see `sort`."""
         return self.sort(metric, largest=largest)[0]
 
     def sort(self, metric: str | None = None, *, largest: bool = False) -> "SweepResult":
         """The best runs first, those that diverged last.
 
         Args:
-          metric: a name of the values; may be left out if there is only one.
-          largest: whether the largest is best; otherwise the least.
+          metric: the name of one of the values; may be omitted if there is only one.
+          largest: whether the largest is best; otherwise the smallest.
 
         Raises:
-          LookupError: there is no such value; lists those that there are.
+          LookupError: there is no such value; the message lists those that exist.
         """
         values = np.asarray(self.values[self._metric(metric)], float)
         ranks = np.where(np.isfinite(values), -values if largest else values, np.inf)
@@ -179,7 +179,7 @@ class SweepResult:
         return pd.DataFrame(self.hyperparameters | self.values)
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
-        """Draw the values over the hyperparameters; see `gradtx.plotting.plot_sweep`."""
+        """Plot the values against the hyperparameters; see `gradtx.plotting.plot_sweep`."""
         from gradtx.plotting import plot_sweep
 
         return plot_sweep(self, *args, **kwargs)
@@ -229,7 +229,7 @@ def _check_names(run: Callable[..., Any], space: Mapping[str, Any], static: Sequ
 
 
 def _groups(columns: Sequence[np.ndarray], total: int) -> Iterator[np.ndarray]:
-    """The rows that have the same values in all of these columns, as arrays of indices."""
+    """Groups of rows with the same values in all of these columns, as arrays of indices."""
     groups: dict[Any, list[int]] = {}
     for row in range(total):
         same = tuple(id(x[row]) if x.dtype == object else x[row].item() for x in columns)
@@ -240,13 +240,13 @@ def _groups(columns: Sequence[np.ndarray], total: int) -> Iterator[np.ndarray]:
 def _compiled(
     run: Callable[..., Any], numbers: Numbers, total: int, chunk_size: int | None, max_bytes: float
 ) -> tuple[Callable[..., Any], int]:
-    """`run` for a chunk of rows, which takes (numbers, indices), and the size of a chunk."""
-    one = jax.jit(lambda numbers, _: _checked(run(**numbers)))  # traced once, for whatever size
+    """`run` compiled for a chunk of rows, as a function of (numbers, indices), and the chunk size."""
+    one = jax.jit(lambda numbers, _: _checked(run(**numbers)))  # traced once, whatever the chunk size
 
     def compile_for(size: int) -> tuple[Any, float]:
         example = {name: jnp.asarray(np.resize(x, size)) for name, x in numbers.items()}
         compiled = jax.jit(jax.vmap(one)).lower(example, jnp.arange(size)).compile()
-        memory: Any = compiled.memory_analysis()  # None where the compiler does not say
+        memory: Any = compiled.memory_analysis()  # None if the compiler does not report it
         return compiled, (memory.temp_size_in_bytes + memory.output_size_in_bytes) if memory else 0
 
     if chunk_size is not None:
@@ -262,7 +262,7 @@ def _compiled(
 
 
 def _checked(result: Any) -> dict[str, jax.Array]:
-    """What a run returns, by name."""
+    """The results of a run, by name."""
     result = result if isinstance(result, Mapping) else {"value": result}
     for name, x in result.items():
         if not (isinstance(x, (bool, int, float)) or numeric(x)) or np.ndim(x) > 1 or jnp.iscomplexobj(x):
@@ -288,7 +288,7 @@ def _explained(traced: Sequence[str]) -> Iterator[None]:
 
 
 def _assembled(results: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
-    """The results of all rows, in their order; curves filled up with NaN to the longest."""
+    """The results of all rows, in order; curves are padded with NaN to the longest."""
     order = np.argsort(np.concatenate([rows for rows, _ in results]))
     forms = {tuple((name, x.ndim) for name, x in found.items()) for _, found in results}
     if len(forms) > 1:
@@ -309,7 +309,7 @@ def _assembled(results: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> d
 
 @contextlib.contextmanager
 def _shown(progress: bool | Callable[[int, int], Any], total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call when some more runs are done."""
+    """A function to call with the number of runs just completed."""
     done = 0
 
     def advance(count: int) -> None:
