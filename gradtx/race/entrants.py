@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from gradtx.core.constructor import Constructor
 from gradtx.core.schedule import Schedule
 from gradtx.core.transformation import GradientTransformation
-from gradtx.inspection import registry
 from gradtx.inspection.registry import constructors
 from gradtx.race.errors import unknown
 
@@ -75,7 +74,7 @@ def schedules() -> Constructors:
 
 def optimizers() -> Constructors:
     """The constructors of whole optimizers."""
-    return {name: constructors()[name] for name in registry.optimizers()}
+    return {name: x for name, x in constructors().items() if x.is_optimizer}
 
 
 def transformations() -> Constructors:
@@ -86,11 +85,11 @@ def transformations() -> Constructors:
 
 def racers() -> list[str]:
     """The names that can race: the optimizers that need no argument but a learning rate, and the names in SETTINGS."""
-    return sorted([*filter(_takes_a_rate, optimizers()), *SETTINGS])
+    return sorted([*(name for name, x in optimizers().items() if _takes_a_rate(x)), *SETTINGS])
 
 
-def _takes_a_rate(name: str) -> bool:
-    parameters = optimizers()[name].signature.parameters
+def _takes_a_rate(constructor: Constructor[..., Any]) -> bool:
+    parameters = constructor.signature.parameters
     return "learning_rate" in parameters and {n for n, p in parameters.items() if p.default is p.empty} <= {
         "learning_rate"
     }

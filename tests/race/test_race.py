@@ -242,8 +242,8 @@ def test_slots_of_state(name, slots, capsys):
     assert f"State: {slots} slot" in capsys.readouterr().out
 
 
-def test_show_takes_what_list_lists(capsys):
-    for name, constructor in list(entrants.constructors().items())[::3]:
+def test_show_takes_everything_that_list_lists(capsys):
+    for name, constructor in entrants.constructors().items():
         assert main(["show", name]) == 0
         assert capsys.readouterr().out.startswith(f"{constructor.__name__}(")
 
