@@ -68,6 +68,10 @@ ONCE = pytest.mark.parametrize(("name", "further"), dict(TABLE).items(), ids=dic
 COMPILED = {name: jax.jit(getattr(projections, name)) for name, _ in TABLE}
 
 
+def test_the_table_has_all_projections():
+    assert {name for name, _ in TABLE} == set(projections.__all__) - {"project_params"}
+
+
 @functools.cache
 def value_and_pullback(module, name):
     """(tree, weights, arguments) -> the projection, and the derivative of its product with weights; compiled once."""

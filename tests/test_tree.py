@@ -23,6 +23,13 @@ def x64():
 
 
 OPTAX = sorted(name for name in vars(optax.tree) if not name.startswith("_"))
+# What Optax has at its top level.
+OWN = {"NamedTupleKey", "safe_increment", "safe_int32_increment", "safe_norm", "safe_root_mean_squares"}
+
+
+def test_the_names_are_those_of_optax():
+    assert set(T.__all__) == OWN | set(OPTAX)
+    assert set(gradtx.tree_utils.__all__) == {"NamedTupleKey"} | {f"tree_{name}" for name in OPTAX}
 
 
 @pytest.mark.parametrize("name", ["tree_l1_norm", "tree_l2_norm", "tree_linf_norm"])

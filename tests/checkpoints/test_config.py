@@ -206,7 +206,7 @@ class Frozen(dict):
             r"chain.named\['other'\]: a transformation of another library",
         ),
         (gradtx.partition({"a": optax.scale(2.0)}), r"partition.transforms\['a'\]: a transformation of another"),
-        (gradtx.GradientTransformation(negate, negate), "GradientTransformation.functions.0.: a function, negate"),
+        (gradtx.GradientTransformation(negate, negate), r"GradientTransformation.functions\[0\]: a function, negate"),
         (gradtx.inject_hyperparams(optax.sgd)(learning_rate=0.1), "inner.factory: a function, sgd"),
         (gradtx.masked(gradtx.identity(), [Frozen()]), r"masked.mask\[0\]: a Frozen cannot be written; use numbers"),
         (gradtx.freeze({"a": {b"x": True}}), r"freeze.mask\['a'\]: a bytes cannot be written"),
