@@ -92,6 +92,7 @@ def add_noise(eta: NonNegative, gamma: Real, key: Key | None = None, *, seed: Ke
 
 
 def key_data(seed: Any) -> jax.Array:
+    """The numbers of the key with this seed, which a state can keep: key arrays cannot be saved or compared."""
     return jax.random.key_data(jax.random.key(seed))
 
 

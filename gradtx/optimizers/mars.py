@@ -22,6 +22,8 @@ def extrapolate(strength: NonNegative) -> Any:
       strength: s.
 
     State: one slot per parameter.
+
+    Source: Yuan et al. 2024, https://arxiv.org/abs/2411.10438 (its variance-reduced gradient)
     """
     return add(identity(), chain(difference(), scale(strength)))
 

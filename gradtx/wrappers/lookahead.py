@@ -41,6 +41,7 @@ class LookaheadState(NamedTuple):
 
 
 def is_pair(params: Any) -> bool:
+    """Whether the parameters are `LookaheadParams`, fast and slow."""
     return getattr(params, "_fields", None) == LookaheadParams._fields  # Optax's, too
 
 
